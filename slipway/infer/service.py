@@ -1,0 +1,109 @@
+"""What a public door may ask of the house behind it. Doors know this page and nothing deeper."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from slipway.errors import SlipwayError
+from slipway.infer.request import Done, Request
+from slipway.infer.signature import Signature
+
+
+class ModelMetadata(msgspec.Struct):
+    """`platform` names runtime and format, such as `onnx_onnxruntime` or `sklearn_pickle`."""
+
+    name: str
+    versions: tuple[str, ...]
+    platform: str
+    signature: Signature
+
+
+class IndexEntry(msgspec.Struct):
+    """`state`: READY, LOADING, UNAVAILABLE. `reason`: why not READY, in words for a person."""
+
+    name: str
+    version: str
+    state: str
+    reason: str = ""
+
+
+class DurationStatistic(msgspec.Struct):
+    """`ns`: the sum of all `count` durations, in nanoseconds."""
+
+    count: int = 0
+    ns: int = 0
+
+
+class BatchStatistic(msgspec.Struct):
+    rows: int
+    compute: DurationStatistic
+
+
+class ModelStatistics(msgspec.Struct):
+    """Since the gateway started. `inferences` counts rows, `executions` counts batches."""
+
+    name: str
+    version: str
+    last_inference_ms: int = 0
+    inferences: int = 0
+    executions: int = 0
+    success: DurationStatistic = msgspec.field(default_factory=DurationStatistic)
+    fail: DurationStatistic = msgspec.field(default_factory=DurationStatistic)
+    queue: DurationStatistic = msgspec.field(default_factory=DurationStatistic)
+    compute: DurationStatistic = msgspec.field(default_factory=DurationStatistic)
+    cache_hit: DurationStatistic = msgspec.field(default_factory=DurationStatistic)
+    cache_miss: DurationStatistic = msgspec.field(default_factory=DurationStatistic)
+    batches: list[BatchStatistic] = []
+
+
+class ServerMetadata(msgspec.Struct):
+    name: str
+    version: str
+    extensions: tuple[str, ...]
+
+
+class Ticket(Protocol):
+    """What the caller keeps of a request on its way."""
+
+    def cancel(self) -> None:
+        """The client is gone: do not compute it if it was not begun. `done` is not called any more."""
+        ...
+
+
+class Service(Protocol):
+    """All methods are called on the event loop's thread and do not block.
+
+    Methods that name a model raise NotFound (with the nearest name) for an unknown model or version, and
+    NotReady where the answer needs a replica that has loaded and none has. `version` '' is the live policy's.
+    """
+
+    def live(self) -> bool: ...
+
+    def ready(self) -> bool:
+        """Every model that should serve has a replica that can."""
+        ...
+
+    def model_ready(self, model: str, version: str = "") -> bool: ...
+
+    def server_metadata(self) -> ServerMetadata: ...
+
+    def model_metadata(self, model: str, version: str = "") -> ModelMetadata: ...
+
+    def statistics(self, model: str = "", version: str = "") -> list[ModelStatistics]:
+        """Of one version, of all of one model's, or of every one."""
+        ...
+
+    def index(self, *, ready_only: bool = False) -> list[IndexEntry]: ...
+
+    def load(self, model: str, done: Callable[[SlipwayError | None], None]) -> None:
+        """(Re)load a model of the repository; `done` when it serves or has failed."""
+        ...
+
+    def unload(self, model: str, done: Callable[[SlipwayError | None], None]) -> None: ...
+
+    def infer(self, request: Request, done: Done) -> Ticket | None:
+        """Check, queue, compute. `done` is called exactly once, perhaps before this returns (then None)."""
+        ...

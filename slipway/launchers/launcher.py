@@ -1,0 +1,50 @@
+"""How a child is born and dies. A local process today, a Ray actor later: both behind this page."""
+
+from __future__ import annotations
+
+import socket
+from typing import Protocol
+
+import msgspec
+
+
+class ChildPlan(msgspec.Struct, frozen=True):
+    """`module` runs as `python -m`; `title` is what `ps` shows, such as `slipway: worker iris v1 #2`.
+
+    `listen`: path of a Unix socket that is bound and listening before the child starts and handed to it, '' for
+    none. So nobody who connects comes too early, and a sandboxed child needs no right to create it.
+    """
+
+    module: str
+    title: str
+    listen: str = ""
+    environment: dict[str, str] = {}
+
+
+class Child(Protocol):
+    """A running child. `line` is the parent's end of its control line (blocking; set it as you need)."""
+
+    pid: int
+    line: socket.socket
+
+    def poll(self) -> int | None:
+        """Its exit status (negative: the signal that ended it), or None while it runs. Reaps it."""
+        ...
+
+    def terminate(self) -> None:
+        """Ask it to end (SIGTERM). No error when it is already gone."""
+        ...
+
+    def kill(self) -> None:
+        """End it at once, also when it is stopped or hung. No error when it is already gone."""
+        ...
+
+    def close(self) -> None:
+        """Forget it: closes the control line and removes its listening socket's file."""
+        ...
+
+
+class Launcher(Protocol):
+    def launch(self, plan: ChildPlan) -> Child:
+        """Start a child and return at once. Raises SetupError where no process can be made."""
+        ...

@@ -1,0 +1,203 @@
+"""Everything that processes of one server say to each other, as typed messages.
+
+Two corridors. The *link* joins a gateway to a worker: Run, then Ran or Failed. The *control* line joins the
+supervisor to each of its children. Both carry frames (`wire.framing`); tensors travel behind a frame's head as raw
+buffers.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from slipway.infer.runtime import ReplicaFacts
+from slipway.infer.service import ModelStatistics
+from slipway.spec.serve import ModelSpec, ServerSpec
+
+WIRE_VERSION = 1
+
+
+class TensorHead(msgspec.Struct, array_like=True, gc=False):
+    """A tensor without its bytes, which follow the frame's head in the order of the heads."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    nbytes: int
+
+
+# --- link: gateway and worker ------------------------------------------------------------------------------------
+
+
+class Run(msgspec.Struct, tag="run", array_like=True, gc=False):
+    """Compute a batch. `batch` numbers it for the answer."""
+
+    batch: int
+    tensors: list[TensorHead]
+
+
+class Ran(msgspec.Struct, tag="ran", array_like=True, gc=False):
+    """The outputs of a batch. `compute_ns`: time inside the runtime."""
+
+    batch: int
+    tensors: list[TensorHead]
+    compute_ns: int
+
+
+class Failed(msgspec.Struct, tag="failed", array_like=True, gc=False):
+    """`code` is that of an error of `slipway.errors`; `correlation` finds the traceback in the worker's log."""
+
+    batch: int
+    code: str
+    message: str
+    correlation: str
+
+
+LinkMessage = Run | Ran | Failed
+
+# --- control: supervisor and children ----------------------------------------------------------------------------
+
+
+class BeginWorker(msgspec.Struct, tag="begin_worker"):
+    """First to a worker: what to load and how. `scratch`: the one folder it may write to. `threads`: ≥ 1."""
+
+    spec: ModelSpec
+    index: int
+    generation: int
+    scratch: str
+    threads: int
+    log_json: bool = False
+    log_level: str = "info"
+
+
+class BeginGateway(msgspec.Struct, tag="begin_gateway"):
+    """First to a gateway: the doors to open, with their ports already chosen (-1: shut). `number` counts from 1.
+
+    `runtime_folder` holds the sockets of this server; the gateway removes it if the supervisor dies.
+    """
+
+    spec: ServerSpec
+    number: int
+    runtime_folder: str
+
+
+class Progress(msgspec.Struct, tag="progress"):
+    """A child on its way to ready, for the person who waits. `stage`: import, load, warm-up."""
+
+    stage: str
+
+
+class Ready(msgspec.Struct, tag="ready"):
+    """A worker has loaded and warmed up, or a gateway has opened its doors (`facts` is None, ports are bound)."""
+
+    facts: ReplicaFacts | None = None
+    http_port: int = -1
+    grpc_port: int = -1
+
+
+class SetupFailed(msgspec.Struct, tag="setup_failed"):
+    """A child cannot begin; it exits after this. `code` is that of a SetupError."""
+
+    code: str
+    message: str
+
+
+class Beat(msgspec.Struct, tag="beat", array_like=True):
+    """A worker's sign of life, about twice a second.
+
+    `busy_s`: how long the batch at hand has been computing, 0 when idle. Without a beat, or with too long a batch, a
+    replica counts as hung.
+    """
+
+    busy_s: float
+    batches: int
+    rss_bytes: int
+    cpu_s: float
+
+
+class ReplicaAddress(msgspec.Struct):
+    """Where a gateway reaches a replica that is ready. `index` counts from 1 and stays with the place, while
+    `generation` grows with each process that takes it."""
+
+    index: int
+    generation: int
+    socket: str
+
+
+class VersionRoutes(msgspec.Struct):
+    """`facts` is None until a replica was ready once. `failure`: why there is none, in words for a person.
+
+    `wanted` False: unloaded on purpose; it is in the repository but does not serve.
+    """
+
+    spec: ModelSpec
+    replicas: list[ReplicaAddress] = []
+    facts: ReplicaFacts | None = None
+    failure: str = ""
+    wanted: bool = True
+
+
+class Routes(msgspec.Struct, tag="routes"):
+    """The whole truth for a gateway: every version that should serve, and where. Replaces what was before."""
+
+    versions: list[VersionRoutes]
+
+
+class Drain(msgspec.Struct, tag="drain"):
+    """To a gateway: refuse new work with Draining, finish what was accepted, then exit with 0."""
+
+
+class RepositoryChange(msgspec.Struct, tag="repository_change"):
+    """From a gateway: a client asked to load or unload a model. Answered by RepositoryChanged."""
+
+    number: int
+    model: str
+    load: bool
+
+
+class RepositoryChanged(msgspec.Struct, tag="repository_changed"):
+    """`code` '' is success, otherwise that of an error with `message`."""
+
+    number: int
+    code: str = ""
+    message: str = ""
+
+
+class SnapshotRequest(msgspec.Struct, tag="snapshot_request"):
+    """To a gateway: say your numbers. `number` comes back with the Snapshot."""
+
+    number: int
+
+
+class Series(msgspec.Struct, array_like=True):
+    """One metric's value under one set of labels; for a histogram the counts per bucket and the sum."""
+
+    name: str
+    labels: tuple[str, ...]
+    value: float = 0.0
+    buckets: tuple[int, ...] = ()
+
+
+class Snapshot(msgspec.Struct, tag="snapshot"):
+    """A gateway's counters since it started; summed over gateways they are exact."""
+
+    number: int
+    series: list[Series]
+    statistics: list[ModelStatistics]
+    cpu_s: float = 0.0
+    rss_bytes: int = 0
+
+
+ControlMessage = (
+    BeginWorker
+    | BeginGateway
+    | Progress
+    | Ready
+    | SetupFailed
+    | Beat
+    | Routes
+    | Drain
+    | RepositoryChange
+    | RepositoryChanged
+    | SnapshotRequest
+    | Snapshot
+)
