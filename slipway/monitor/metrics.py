@@ -6,34 +6,9 @@ what only it knows, and renders them. The docs list the same table, and a test h
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Sequence
-
 import msgspec
 
-SECONDS = (
-    0.0001,
-    0.00025,
-    0.0005,
-    0.001,
-    0.0025,
-    0.005,
-    0.01,
-    0.025,
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1.0,
-    2.5,
-    5.0,
-    10.0,
-    30.0,
-)
-"""Upper bounds of the latency histograms: 0.1 ms, where a tiny model lives, to 30 s."""
-
-ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
-"""Upper bounds of the batch size histogram."""
+from slipway.monitor.histogram import ROWS, SECONDS
 
 REPLICA_STATES = ("starting", "ready", "backing_off", "stopping", "stopped")
 """What a replica's place can be in; every state of every version has a series, also at 0."""
@@ -140,19 +115,3 @@ SUPERVISOR_METRICS = (
 """Known to the supervisor alone."""
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in (*GATEWAY_METRICS, *SUPERVISOR_METRICS)}
-
-
-class Histogram:
-    """Counts of observations per bucket (not cumulative, +Inf last) and their sum."""
-
-    __slots__ = ("_bounds", "counts", "sum")
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self._bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.sum = 0.0
-
-    def observe(self, value: float) -> None:
-        """A value equal to a bound counts below it, as Prometheus' `le` has it."""
-        self.counts[bisect_left(self._bounds, value)] += 1
-        self.sum += value
