@@ -87,6 +87,8 @@ class Doors(msgspec.Struct, frozen=True):
 
 
 class ServerSpec(msgspec.Struct, frozen=True):
+    """`keep_going`: at the first start, serve the models that can be loaded though others cannot."""
+
     models: tuple[ModelSpec, ...]
     doors: Doors = Doors()
     gateways: int = 1
@@ -94,6 +96,7 @@ class ServerSpec(msgspec.Struct, frozen=True):
     log_json: bool = False
     log_level: str = "info"
     otlp_endpoint: str = ""
+    keep_going: bool = False
 
 
 def check_server(spec: ServerSpec) -> None:

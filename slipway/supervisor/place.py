@@ -54,7 +54,8 @@ class Ending(msgspec.Struct, frozen=True):
 
 
 class Place:
-    """`state` and the counts are for reading; every change goes through a method."""
+    """`state`, the counts, `ending` (why the process at hand is on its way out, where known) and `last` (why the one
+    before it ended) are for reading; every change goes through a method."""
 
     def __init__(self, *, limits: Limits, backoff: Backoff | None = None, generation: int = 0) -> None:
         self.state = BACKING_OFF
@@ -62,13 +63,13 @@ class Place:
         self.generation = generation
         self.stage = ""
         self.restarts: Counter[str] = Counter()
+        self.ending: Ending | None = None
         self.last: Ending | None = None
         self.next_try = 0.0
         self._limits = limits
         self._backoff = backoff or Backoff()
         self._failures = 0
         self._crashes: deque[float] = deque(maxlen=100)
-        self._ending: Ending | None = None
         self._since = 0.0
         self._healthy_since: float | None = None
         self._kill_at = 0.0
@@ -85,7 +86,7 @@ class Place:
             self.restarts[self.last.reason] += 1
         self.generation += 1
         self.stage = "start"
-        self._ending = None
+        self.ending = None
         self._enter(STARTING, now)
 
     def progressed(self, stage: str) -> None:
@@ -114,7 +115,7 @@ class Place:
 
     def ended(self, status: int, now: float) -> None:
         """It was reaped; `status` is its exit status, negative for a signal."""
-        self.gone(self._ending or ending_of(status), now)
+        self.gone(self.ending or ending_of(status), now)
 
     def gone(self, ending: Ending, now: float) -> None:
         """There is no process any more (or none could be made)."""
@@ -190,7 +191,7 @@ class Place:
         return words
 
     def _end(self, ending: Ending, now: float, *, act: Act | None = None) -> Act | None:
-        self._ending = ending
+        self.ending = ending
         self._enter(STOPPING, now)
         self._kill_at = now + self._limits.stop_s
         return act
