@@ -13,12 +13,16 @@ from slipway.infer.signature import Signature
 
 
 class ModelMetadata(msgspec.Struct):
-    """`platform` names runtime and format, such as `onnx_onnxruntime` or `sklearn_pickle`."""
+    """`platform` names runtime and format, such as `onnx_onnxruntime` or `sklearn_pickle`.
+
+    `max_rows`: rows that share a batch at most; a larger request is computed in parts.
+    """
 
     name: str
     versions: tuple[str, ...]
     platform: str
     signature: Signature
+    max_rows: int = 64
 
 
 class IndexEntry(msgspec.Struct):

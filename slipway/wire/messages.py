@@ -7,6 +7,8 @@ buffers.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 from slipway.infer.runtime import ReplicaFacts
@@ -22,7 +24,7 @@ class TensorHead(msgspec.Struct, array_like=True, gc=False):
     name: str
     datatype: str
     shape: tuple[int, ...]
-    nbytes: int
+    nbytes: Annotated[int, msgspec.Meta(ge=0)]
 
 
 # --- link: gateway and worker ------------------------------------------------------------------------------------
@@ -101,7 +103,7 @@ class SetupFailed(msgspec.Struct, tag="setup_failed"):
     message: str
 
 
-class Beat(msgspec.Struct, tag="beat", array_like=True):
+class Beat(msgspec.Struct, tag="beat"):
     """A worker's sign of life, about twice a second.
 
     `busy_s`: how long the batch at hand has been computing, 0 when idle. Without a beat, or with too long a batch, a
@@ -140,6 +142,12 @@ class Routes(msgspec.Struct, tag="routes"):
     """The whole truth for a gateway: every version that should serve, and where. Replaces what was before."""
 
     versions: list[VersionRoutes]
+
+
+class Serving(msgspec.Struct, tag="serving"):
+    """From a gateway, whenever it changes: whether every version that should serve has a replica attached here."""
+
+    ready: bool
 
 
 class Drain(msgspec.Struct, tag="drain"):
@@ -195,6 +203,7 @@ ControlMessage = (
     | SetupFailed
     | Beat
     | Routes
+    | Serving
     | Drain
     | RepositoryChange
     | RepositoryChanged

@@ -1,0 +1,291 @@
+"""The data plane's heart: queue → batch → replica → answers, for one version.
+
+Work-conserving: a batch leaves as soon as a replica is free. Requests that arrive in one turn of the event loop leave
+together, since the batch is formed at the end of the turn; nothing waits for a timer unless the spec asks for a delay.
+One failure has one victim: a batch that failed is computed again request by request, and a request that lost its
+replica is computed once more, alone, elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from slipway.engine.batch import Batch, Pending, add_part, split_outputs
+from slipway.engine.deadlines import Deadlines
+from slipway.engine.link import Link
+from slipway.engine.meter import Meter
+from slipway.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    InvalidOutput,
+    ModelFailure,
+    NotReady,
+    ReplicaLost,
+    SlipwayError,
+    every_error,
+)
+from slipway.infer.request import NEVER, Done, Request, Response
+from slipway.infer.signature import batch_key
+from slipway.infer.tensor import Tensor
+from slipway.schedule.batch_limit import BatchLimit, ComputeEstimate, hold_s
+from slipway.schedule.queue import Queue, Slice
+from slipway.spec.serve import ModelSpec
+from slipway.wire.messages import Failed
+
+MAX_LOSSES = 1
+"""A request that was alone with a replica when it died may try that once more; then it is the suspect."""
+
+_ERRORS = {kind.code: kind for kind in every_error()}
+
+
+class Engine:
+    """Computes requests of one version on whatever replicas are attached. Lives on one event loop.
+
+    `changed` is called when a replica comes or goes.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        *,
+        batchable: bool,
+        changed: Callable[[], None] = lambda: None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.spec = spec
+        self.meter = Meter()
+        max_rows = spec.batching.max_rows if batchable else 1
+        self.queue: Queue[Pending] = Queue(max_rows=spec.queue.rows, max_bytes=spec.queue.bytes)
+        self._limit = BatchLimit(max_rows=max_rows, slo_s=spec.batching.slo_s)
+        self._estimate = ComputeEstimate()
+        self._slo_s = spec.batching.slo_s
+        self._delay_s = spec.batching.max_delay_s
+        self._now = now
+        self._changed = changed
+        self._loop = asyncio.get_running_loop()
+        self._idle: deque[Link] = deque()
+        self._links: set[Link] = set()
+        self._again: deque[Slice[Pending]] = deque()
+        self._numbers = itertools.count(1)
+        self._deadlines = Deadlines(self._late, now=now)
+        self._pump_due = False
+        self._held: asyncio.TimerHandle | None = None
+        self.unanswered = 0
+
+    @property
+    def replicas(self) -> int:
+        return len(self._links)
+
+    # --- requests in -------------------------------------------------------------------------------------------
+
+    def submit(self, request: Request, *, rows: int, done: Done) -> Pending:
+        """Queue a request whose inputs were checked. `done` is called once, later.
+
+        Raises Overloaded (full queue), NotReady (no replica), DeadlineExceeded (it has passed already).
+        """
+        if not self._links:
+            raise NotReady(f"model {self.spec.name!r} has no replica that is ready", retry_after_s=1.0)
+        now = self._now()
+        deadline = request.deadline
+        if self._slo_s and deadline > now + self._slo_s:
+            deadline = now + self._slo_s
+        if deadline <= now:
+            raise DeadlineExceeded("the deadline had passed before the request came")
+        nbytes = 0
+        for tensor in request.inputs:
+            nbytes += len(tensor.data)
+        entry = Pending(request, done)
+        self.queue.offer(
+            entry,
+            now=now,
+            rows=rows,
+            nbytes=nbytes,
+            key=batch_key(request.inputs),
+            deadline=deadline,
+            priority=request.priority,
+        )
+        self.unanswered += 1
+        entry.cancel_hook = self._cancel
+        if deadline != NEVER:
+            self._deadlines.watch(entry)
+        self._wake()
+        return entry
+
+    def _cancel(self, entry: Pending) -> None:
+        self.queue.remove(entry)
+        self._give_up(entry)
+        self.meter.failed(entry, self._now(), Cancelled.code)
+
+    def _late(self, entry: Pending) -> None:
+        self.queue.remove(entry)
+        self._fail(entry, DeadlineExceeded(f"no answer within {entry.deadline - entry.arrived:.3f} s"))
+
+    # --- batches out -------------------------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        if not self._pump_due and self._idle:
+            self._pump_due = True
+            self._loop.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        self._pump_due = False
+        while self._idle:
+            now = self._now()
+            slices = self._next_slices(now)
+            if not slices:
+                return
+            batch = Batch(next(self._numbers), slices, now)
+            for entry, _, _ in slices:
+                if not entry.left_at:
+                    entry.left_at = now
+            self._idle.popleft().run(batch)
+
+    def _next_slices(self, now: float) -> list[Slice[Pending]]:
+        while self._again:
+            retry = self._again.popleft()
+            if retry.entry.done is not None:
+                return [retry]
+        limit = self._limit.rows
+        if self._delay_s and self._hold(now, limit):
+            return []
+        compute_s = self._estimate.seconds(min(limit, self.queue.rows)) if self._slo_s and self.queue.rows else 0.0
+        slices, dropped = self.queue.take(now=now, max_rows=limit, compute_s=compute_s)
+        for entry in dropped:
+            self._fail(
+                entry,
+                DeadlineExceeded(f"dropped before it was computed: a batch takes {compute_s * 1000:.1f} ms, too late"),
+            )
+        return slices
+
+    def _hold(self, now: float, limit: int) -> bool:
+        head = self.queue.head()
+        if head is None:
+            return False
+        wait_s = hold_s(
+            rows=self.queue.rows,
+            limit=limit,
+            oldest_age_s=now - head.arrived,
+            busy_replicas=len(self._links) - len(self._idle),
+            max_delay_s=self._delay_s,
+        )
+        if wait_s and self._held is None:
+            self._held = self._loop.call_later(wait_s, self._release)
+        return wait_s > 0
+
+    def _release(self) -> None:
+        self._held = None
+        self._pump()
+
+    # --- answers in: what links report ---------------------------------------------------------------------------
+
+    def attach(self, link: Link) -> None:
+        self._links.add(link)
+        self._idle.append(link)
+        self._wake()
+        self._changed()
+
+    def detach(self, link: Link) -> None:
+        """No further batches for this replica; what it holds it may finish."""
+        self._links.discard(link)
+        if link in self._idle:
+            self._idle.remove(link)
+        self._changed()
+
+    def _free(self, link: Link) -> None:
+        if link in self._links:
+            self._idle.append(link)
+        elif not link.in_flight:
+            link.close()
+
+    def ran(self, link: Link, batch: Batch, outputs: Sequence[Tensor], compute_ns: int) -> None:
+        now = self._now()
+        self._free(link)
+        # The next batch leaves before this one's answers are written: a replica idles for as short as can be.
+        self._pump()
+        self._limit.observe(rows=batch.rows, took_s=now - batch.sent_at)
+        self._estimate.observe(rows=batch.rows, took_s=now - batch.sent_at)
+        self.meter.batch(rows=batch.rows, compute_ns=compute_ns)
+        try:
+            split = split_outputs(outputs, batch.slices)
+        except InvalidOutput as error:
+            for entry, _, _ in batch.slices:
+                self._fail(entry, error)
+            return
+        for (entry, start, stop), mine in zip(batch.slices, split, strict=True):
+            if entry.done is None:
+                continue
+            entry.compute_ns += compute_ns
+            whole: list[Tensor] | None = mine
+            if stop - start != entry.rows:
+                whole = add_part(entry, start, stop, mine)
+            if whole is not None:
+                self._answer(entry, whole, now)
+
+    def failed(self, link: Link, batch: Batch, failure: Failed) -> None:
+        self._free(link)
+        if len(batch.slices) > 1 and self.spec.idempotent:
+            self._again.extend(batch.slices)
+        else:
+            kind = _ERRORS.get(failure.code, ModelFailure)
+            for entry, _, _ in batch.slices:
+                self._fail(entry, kind(failure.message, correlation=failure.correlation))
+        self._pump()
+
+    def lost(self, link: Link, batches: list[Batch]) -> None:
+        self.detach(link)
+        for batch in batches:
+            for piece in batch.slices:
+                entry = piece.entry
+                alone = len(batch.slices) == 1
+                if self.spec.idempotent and entry.losses < MAX_LOSSES + (not alone):
+                    entry.losses += alone
+                    self.meter.retries += 1
+                    self._again.append(piece)
+                else:
+                    self._fail(entry, ReplicaLost(f"the replica of {self.spec.name!r} that computed this died"))
+        self._wake()
+
+    # --- answers out ---------------------------------------------------------------------------------------------
+
+    def _answer(self, entry: Pending, outputs: list[Tensor], now: float) -> None:
+        done = entry.done
+        if done is None:
+            return
+        request = entry.request
+        if request.outputs is not None:
+            by_name = {tensor.name: tensor for tensor in outputs}
+            outputs = [by_name[name] for name in request.outputs]
+        entry.done = None
+        self.unanswered -= 1
+        self.meter.answered(entry, now)
+        done(Response(request.model, self.spec.version, outputs, request.id))
+
+    def _fail(self, entry: Pending, error: SlipwayError) -> None:
+        done = entry.done
+        if done is not None:
+            self._give_up(entry)
+            self.meter.failed(entry, self._now(), error.code)
+            done(error)
+
+    def _give_up(self, entry: Pending) -> None:
+        entry.done = None
+        entry.request.inputs = []  # its bytes may be large, and the entry may stay in a line until it is passed
+        self.unanswered -= 1
+
+    def fail_waiting(self, error: SlipwayError) -> None:
+        """Answer everything that no replica holds with an error."""
+        for piece in self._again:
+            self._fail(piece.entry, error)
+        self._again.clear()
+        for entry in self.queue.drop_all():
+            self._fail(entry, error)
+
+    def close(self, error: SlipwayError) -> None:
+        """Answer what waits with an error and hang up on the replicas."""
+        self.fail_waiting(error)
+        for link in tuple(self._links):
+            link.close()

@@ -1,0 +1,124 @@
+"""A gateway, built on one page: doors in front, the service behind them, engines behind that."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import socket
+from importlib.metadata import version as package_version
+from typing import TYPE_CHECKING
+
+from slipway.errors import SetupError
+from slipway.gateway.control import SupervisorLine
+from slipway.gateway.numbers import snapshot
+from slipway.gateway.service import GatewayService
+from slipway.transports.http.server import HttpDoor, open_http_door
+from slipway.transports.http.v2 import OpenInference
+from slipway.wire.messages import (
+    BeginGateway,
+    ControlMessage,
+    Drain,
+    Ready,
+    RepositoryChanged,
+    Routes,
+    Serving,
+    SetupFailed,
+    SnapshotRequest,
+)
+
+if TYPE_CHECKING:
+    from slipway.transports.grpc.door import GrpcDoor
+
+log = logging.getLogger(__name__)
+ORPHAN_DRAIN_S = 0.0
+
+
+class Gateway:
+    """Opens its doors, follows the supervisor's word, and drains when told to."""
+
+    def __init__(self, begin: BeginGateway, control: socket.socket) -> None:
+        self._spec = begin.spec
+        self._runtime_folder = begin.runtime_folder
+        self._control = control
+        self._over = asyncio.get_running_loop().create_future()
+        self._line: SupervisorLine | None = None
+        self.service = GatewayService(
+            version=package_version("slipway"), ask=self._say, serving_changed=lambda ready: self._say(Serving(ready))
+        )
+        self._http: HttpDoor | None = None
+        self._grpc: GrpcDoor | None = None
+
+    def _say(self, message: ControlMessage) -> None:
+        if self._line is not None:
+            self._line.say(message)
+
+    async def run(self) -> int:
+        """Serve until drained (0) or orphaned (1)."""
+        loop = asyncio.get_running_loop()
+        line = SupervisorLine(heard=self._heard, lost=self._orphaned)
+        self._line = line
+        await loop.create_connection(lambda: line, sock=self._control)
+        try:
+            await self._open_doors()
+        except SetupError as error:
+            self._say(SetupFailed(error.code, error.message))
+            await asyncio.sleep(0.1)  # let it leave
+            return 1
+        self._say(
+            Ready(
+                http_port=self._http.port if self._http else -1,
+                grpc_port=self._grpc.port if self._grpc else -1,
+            )
+        )
+        drain_s: float = await self._over
+        await self._drain(drain_s)
+        return 0
+
+    async def _open_doors(self) -> None:
+        doors = self._spec.doors
+        if doors.http_port >= 0:
+            app = OpenInference(self.service)
+            self._http = await open_http_door(app, host=doors.host, port=doors.http_port, limits=doors, reuse_port=True)
+        if doors.grpc_port >= 0:
+            from slipway.transports.grpc.door import open_grpc_door
+
+            self._grpc = await open_grpc_door(
+                self.service,
+                kind=doors.grpc_door,
+                host=doors.host,
+                port=doors.grpc_port,
+                reuse_port=True,
+                max_message_bytes=doors.max_body_bytes,
+                runtime_folder=self._runtime_folder,
+            )
+
+    def _heard(self, message: ControlMessage) -> None:
+        if isinstance(message, Routes):
+            self.service.apply(message)
+        elif isinstance(message, SnapshotRequest):
+            connections = {"http": len(self._http.connections)} if self._http else {}
+            self._say(snapshot(message.number, self.service, connections))
+        elif isinstance(message, RepositoryChanged):
+            self.service.changed(message)
+        elif isinstance(message, Drain) and not self._over.done():
+            self._over.set_result(self._spec.drain_s)
+
+    def _orphaned(self) -> None:
+        """The supervisor is gone, so the workers are as well: clean up after all of us and go."""
+        shutil.rmtree(self._runtime_folder, ignore_errors=True)
+        if not self._over.done():
+            self._over.set_result(ORPHAN_DRAIN_S)
+
+    async def _drain(self, drain_s: float) -> None:
+        """Refuse what is new, finish what was accepted, close the doors."""
+        loop = asyncio.get_running_loop()
+        self.service.draining = True
+        until = loop.time() + drain_s
+        while self.service.unanswered and loop.time() < until:
+            await asyncio.sleep(0.01)
+        left_s = max(0.0, until - loop.time())
+        doors = [door.close(left_s) for door in (self._http, self._grpc) if door is not None]
+        await asyncio.gather(*doors)
+        for version in self.service.versions():
+            version.close()

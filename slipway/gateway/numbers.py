@@ -1,0 +1,66 @@
+"""A gateway's counters as wire series, by the table of `monitor.metrics`: gathered when asked, not as they change."""
+
+from __future__ import annotations
+
+import resource
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from slipway.engine.engine import Engine
+from slipway.gateway.service import GatewayService
+from slipway.gateway.version import Version
+from slipway.monitor import metrics
+from slipway.monitor.histogram import Histogram
+from slipway.wire.messages import Series, Snapshot
+
+_PAGE_BYTES = resource.getpagesize()
+
+
+def snapshot(number: int, service: GatewayService, connections: dict[str, int]) -> Snapshot:
+    """Everything since this gateway started; `number` is the question's."""
+    series: list[Series] = []
+    for version in service.versions():
+        series.extend(_version_series(version))
+    for protocol, count in connections.items():
+        series.append(Series(metrics.CONNECTIONS.name, (protocol,), count))
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    resident_pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return Snapshot(
+        number,
+        series,
+        service.statistics(),
+        cpu_s=usage.ru_utime + usage.ru_stime,
+        rss_bytes=resident_pages * _PAGE_BYTES,
+    )
+
+
+def _version_series(version: Version) -> Iterator[Series]:
+    labels = (version.routes.spec.name, version.routes.spec.version)
+    codes = Counter(version.refused)
+    if version.engine is not None:
+        codes.update(version.engine.meter.codes)
+        yield from _engine_series(version.engine, labels)
+    for (protocol, code), count in codes.items():
+        yield Series(metrics.REQUESTS.name, (*labels, protocol, code), count)
+    reasons: Counter[str] = Counter()
+    for (_, code), count in version.refused.items():
+        reasons[code] += count
+    for reason, count in reasons.items():
+        yield Series(metrics.REJECTED.name, (*labels, reason), count)
+
+
+def _engine_series(engine: Engine, labels: tuple[str, str]) -> Iterator[Series]:
+    meter = engine.meter
+    histograms: list[tuple[metrics.Metric, Histogram]] = [
+        (metrics.REQUEST_SECONDS, meter.total),
+        (metrics.QUEUE_SECONDS, meter.queue),
+        (metrics.COMPUTE_SECONDS, meter.compute),
+        (metrics.BATCH_ROWS, meter.batch_rows),
+    ]
+    for metric, histogram in histograms:
+        yield Series(metric.name, labels, histogram.total, tuple(histogram.counts))
+    yield Series(metrics.QUEUE_ROWS.name, labels, engine.queue.rows)
+    yield Series(metrics.QUEUE_BYTES.name, labels, engine.queue.nbytes)
+    yield Series(metrics.INFLIGHT_REQUESTS.name, labels, engine.unanswered)
+    yield Series(metrics.RETRIES.name, labels, meter.retries)

@@ -1,0 +1,179 @@
+"""The Service behind the public doors: check, route, and hand over to the engine of a version."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+from slipway.errors import Draining, InvalidInput, SlipwayError, every_error
+from slipway.gateway.version import Version
+from slipway.infer.request import Done, Request
+from slipway.infer.service import (
+    DurationStatistic,
+    IndexEntry,
+    ModelMetadata,
+    ModelStatistics,
+    ServerMetadata,
+    Ticket,
+)
+from slipway.infer.signature import count_rows, describe
+from slipway.routing.table import VersionTable
+from slipway.wire.messages import RepositoryChange, RepositoryChanged, Routes
+
+EXTENSIONS = ("binary_tensor_data", "model_repository", "model_repository(unload_dependents)", "statistics")
+_ERRORS = {kind.code: kind for kind in every_error()}
+Loaded = Callable[[SlipwayError | None], None]
+
+
+class GatewayService:
+    """Implements `infer.service.Service`. `ask`: sends a RepositoryChange to the supervisor.
+
+    `serving_changed` is called with the new readiness whenever it has changed.
+    """
+
+    def __init__(
+        self, *, version: str, ask: Callable[[RepositoryChange], None], serving_changed: Callable[[bool], None]
+    ) -> None:
+        self._version = version
+        self._ask = ask
+        self._serving_changed = serving_changed
+        self._table: VersionTable[Version] = VersionTable()
+        self._versions: dict[tuple[str, str], Version] = {}
+        self._numbers = itertools.count(1)
+        self._asked: dict[int, Loaded] = {}
+        self._serving = False
+        self.draining = False
+
+    # --- routes ---------------------------------------------------------------------------------------------------
+
+    def apply(self, routes: Routes) -> None:
+        """Take over the whole truth of which versions should serve, and where."""
+        kept: dict[tuple[str, str], Version] = {}
+        for entry in routes.versions:
+            key = (entry.spec.name, entry.spec.version)
+            known = self._versions.pop(key) if key in self._versions else None
+            kept[key] = known or Version(entry, changed=self._changed)
+        gone, self._versions = self._versions, kept
+        for version in gone.values():
+            version.close()
+        self._table = VersionTable((name, number, version) for (name, number), version in kept.items())
+        for entry in routes.versions:
+            kept[entry.spec.name, entry.spec.version].apply(entry)
+        self._changed()
+
+    def _changed(self) -> None:
+        ready = self.ready()
+        if ready != self._serving:
+            self._serving = ready
+            self._serving_changed(ready)
+
+    def changed(self, answer: RepositoryChanged) -> None:
+        """The supervisor's answer to a load or unload."""
+        done = self._asked.pop(answer.number, None)
+        if done is not None:
+            kind = _ERRORS.get(answer.code, SlipwayError)
+            done(kind(answer.message) if answer.code else None)
+
+    def versions(self) -> list[Version]:
+        return list(self._versions.values())
+
+    @property
+    def unanswered(self) -> int:
+        return sum(version.engine.unanswered for version in self._versions.values() if version.engine is not None)
+
+    # --- Service --------------------------------------------------------------------------------------------------
+
+    def live(self) -> bool:
+        return True
+
+    def ready(self) -> bool:
+        wanted = [version for version in self._versions.values() if version.routes.wanted]
+        return not self.draining and bool(self._versions) and all(version.ready for version in wanted)
+
+    def model_ready(self, model: str, version: str = "") -> bool:
+        return self._table.find(model, version).ready and not self.draining
+
+    def server_metadata(self) -> ServerMetadata:
+        return ServerMetadata("slipway", self._version, EXTENSIONS)
+
+    def model_metadata(self, model: str, version: str = "") -> ModelMetadata:
+        found = self._table.find(model, version)
+        facts = found.routes.facts
+        if facts is None:
+            raise found.not_ready()
+        versions = tuple(self._table.versions(model))
+        return ModelMetadata(model, versions, facts.platform, facts.signature, found.routes.spec.batching.max_rows)
+
+    def statistics(self, model: str = "", version: str = "") -> list[ModelStatistics]:
+        if version:
+            found = [self._table.find(model, version)]
+        elif model:
+            found = list(self._table.versions(model).values())
+        else:
+            found = self._table.all()
+        return [_statistics(item) for item in found]
+
+    def index(self, *, ready_only: bool = False) -> list[IndexEntry]:
+        entries = []
+        for version in sorted(
+            self._table.all(), key=lambda v: (v.routes.spec.name, version_order(v.routes.spec.version))
+        ):
+            routes = version.routes
+            if version.ready:
+                entries.append(IndexEntry(routes.spec.name, routes.spec.version, "READY"))
+            elif not ready_only:
+                state = "LOADING" if routes.wanted and not routes.failure else "UNAVAILABLE"
+                reason = routes.failure if routes.wanted else "unloaded"
+                entries.append(IndexEntry(routes.spec.name, routes.spec.version, state, reason))
+        return entries
+
+    def load(self, model: str, done: Loaded) -> None:
+        self._change(model, done, load=True)
+
+    def unload(self, model: str, done: Loaded) -> None:
+        self._change(model, done, load=False)
+
+    def _change(self, model: str, done: Loaded, *, load: bool) -> None:
+        self._table.find(model)
+        number = next(self._numbers)
+        self._asked[number] = done
+        self._ask(RepositoryChange(number, model, load))
+
+    def infer(self, request: Request, done: Done) -> Ticket | None:
+        version = self._table.find(request.model, request.version)
+        try:
+            if self.draining:
+                raise Draining("the server is shutting down and takes no new requests", retry_after_s=1.0)
+            engine = version.engine
+            if engine is None or version.signature is None or not engine.replicas:
+                raise version.not_ready()
+            rows = count_rows(version.signature, request.inputs)
+            if request.outputs is not None and not version.output_names.issuperset(request.outputs):
+                raise InvalidInput(_unknown_output(version, request.outputs))
+            return engine.submit(request, rows=rows, done=done)
+        except SlipwayError as error:
+            version.refused[request.protocol, error.code] += 1
+            raise
+
+
+def _unknown_output(version: Version, names: tuple[str, ...]) -> str:
+    assert version.signature is not None
+    unknown = next(name for name in names if name not in version.output_names)
+    return f"unknown output {unknown!r}; the model gives {', '.join(map(describe, version.signature.outputs))}"
+
+
+def _statistics(version: Version) -> ModelStatistics:
+    spec = version.routes.spec
+    found = ModelStatistics(spec.name, spec.version)
+    if version.engine is None:
+        return found
+    meter = version.engine.meter
+    found.last_inference_ms = meter.last_ms
+    found.inferences = meter.inferences
+    found.executions = sum(count for count, _ in meter.batches.values())
+    found.success = DurationStatistic(meter.success, int(meter.success_s * 1e9))
+    found.fail = DurationStatistic(meter.fail, int(meter.fail_s * 1e9))
+    found.queue = DurationStatistic(meter.success, int(meter.queue.total * 1e9))
+    found.compute = DurationStatistic(meter.success, int(meter.compute.total * 1e9))
+    found.batches = meter.batch_statistics()
+    return found

@@ -1,0 +1,96 @@
+"""One version as a gateway sees it: what it should be (routes), and the engine and links that make it so."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable
+
+from slipway.engine.engine import Engine
+from slipway.engine.link import Link
+from slipway.errors import NotReady
+from slipway.infer.signature import Signature
+from slipway.wire.messages import ReplicaAddress, VersionRoutes
+
+log = logging.getLogger(__name__)
+RECONNECT_S = 0.1
+
+
+class Version:
+    """`engine` is None until a replica was ready once: before that nobody knows the signature.
+
+    `refused`: answers that met no engine, by (protocol, error code).
+    """
+
+    def __init__(self, routes: VersionRoutes, *, changed: Callable[[], None]) -> None:
+        self.routes = routes
+        self.engine: Engine | None = None
+        self.signature: Signature | None = None
+        self.output_names: frozenset[str] = frozenset()
+        self.refused: Counter[tuple[str, str]] = Counter()
+        self._changed = changed
+        self._links: dict[tuple[int, int], Link] = {}
+        self._connecting: dict[tuple[int, int], asyncio.Task[None]] = {}
+
+    @property
+    def ready(self) -> bool:
+        return self.routes.wanted and self.engine is not None and self.engine.replicas > 0
+
+    def not_ready(self) -> NotReady:
+        """Why it cannot serve, for whoever asked."""
+        routes = self.routes
+        label = f"model {routes.spec.name!r} {routes.spec.version}"
+        if not routes.wanted:
+            return NotReady(f"{label} is not loaded; load it through the model repository")
+        if routes.failure:
+            return NotReady(f"{label} is not ready: {routes.failure}", retry_after_s=5.0)
+        if routes.facts is None:
+            return NotReady(f"{label} is still loading", retry_after_s=1.0)
+        return NotReady(f"{label} has no replica that is ready", retry_after_s=1.0)
+
+    def apply(self, routes: VersionRoutes) -> None:
+        """Make it as `routes` says: connect to replicas that are new, retire those that are no longer listed."""
+        self.routes = routes
+        facts = routes.facts
+        if facts is not None and (self.engine is None or facts.signature != self.signature):
+            if self.engine is not None:
+                self.engine.close(NotReady(f"model {routes.spec.name!r} was loaded anew", retry_after_s=1.0))
+            self.signature = facts.signature
+            self.output_names = frozenset(spec.name for spec in facts.signature.outputs)
+            self.engine = Engine(routes.spec, batchable=facts.signature.batchable, changed=self._changed)
+        wanted = {(place.index, place.generation): place for place in routes.replicas}
+        for key in [key for key in self._connecting if key not in wanted]:
+            self._connecting.pop(key).cancel()
+        for key in [key for key in self._links if key not in wanted]:
+            self._links.pop(key).retire()
+        for key, place in wanted.items():
+            if key not in self._links and key not in self._connecting:
+                self._connecting[key] = asyncio.get_running_loop().create_task(self._connect(key, place))
+        if not routes.wanted and self.engine is not None:
+            self.engine.fail_waiting(self.not_ready())
+        self._changed()
+
+    async def _connect(self, key: tuple[int, int], place: ReplicaAddress) -> None:
+        engine = self.engine
+        assert engine is not None  # a replica is listed only once it is ready, with its facts
+        loop = asyncio.get_running_loop()
+        while True:
+            link = Link(engine, index=place.index, generation=place.generation)
+            try:
+                await loop.create_unix_connection(lambda link=link: link, place.socket)  # type: ignore[misc]
+            except OSError as error:
+                log.warning("cannot reach replica #%d of %s: %s", place.index, self.routes.spec.name, error)
+                await asyncio.sleep(RECONNECT_S)
+                continue
+            self._links[key] = link
+            del self._connecting[key]
+            return
+
+    def close(self) -> None:
+        for task in self._connecting.values():
+            task.cancel()
+        self._connecting.clear()
+        if self.engine is not None:
+            self.engine.close(self.not_ready())
+        self._links.clear()

@@ -1,0 +1,223 @@
+"""One client connection: HTTP/1.1 as bytes in, exchanges to the application, answers out in order.
+
+Keep-alive, pipelining (bounded), chunked bodies, `Expect: 100-continue`, limits on everything, and slow or vanished
+clients. No task and no timer per request: requests are handled by callback, and the door's sweep looks at the times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from slipway.errors import PayloadTooLarge, RequestTimeout, SlipwayError
+from slipway.transports.http.chunked import ChunkedBody
+from slipway.transports.http.encodings import decode_body
+from slipway.transports.http.exchange import Exchange
+from slipway.transports.http.head import Head
+
+if TYPE_CHECKING:
+    from slipway.transports.http.server import HttpDoor
+
+App = Callable[[Exchange], None]
+"""Called for each whole request; answers through the exchange, at once or later. It may raise SlipwayError."""
+
+MAX_PIPELINED = 64
+LINGER_TICKS = 3
+_ERROR_HEAD = Head("GET", "/", "", {"host": ""}, keep_alive=False)
+log = logging.getLogger(__name__)
+
+
+class HttpConnection(asyncio.Protocol):
+    """`last`: no request after the one at hand is answered here. `touched`: the door's tick of the last bytes."""
+
+    def __init__(self, door: HttpDoor) -> None:
+        self.door = door
+        self.last = False
+        self.touched = door.tick
+        self.plain_json = not door.limits.cors_origins
+        self._app = door.app
+        self._heads = door.heads
+        self._transport: Any = None
+        self._exchanges: deque[Exchange] = deque()
+        self._rest = b""  # the beginning of a head, or what a paused connection had not yet looked at
+        self._head: Head | None = None  # of the body at hand
+        self._parts: list[bytes] = []
+        self._missing = 0
+        self._chunked: ChunkedBody | None = None
+        self._paused = False
+        self._congested = False
+        self._lingers = False
+
+    # --- the transport's side -----------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+        self.door.connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        self.door.connections.discard(self)
+        for exchange in self._exchanges:
+            if exchange.payload is None and exchange.on_cancel is not None:
+                exchange.on_cancel()
+        self._exchanges.clear()
+
+    def pause_writing(self) -> None:
+        """The client does not read its answers: no further requests from it until it does."""
+        self._congested = True
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._congested = False
+        self._resume()
+
+    def data_received(self, data: bytes) -> None:
+        self.touched = self.door.tick
+        if self.last:
+            return  # what follows the last request is not ours to read
+        try:
+            self._consume(data)
+        except SlipwayError as error:
+            self._refuse_rest(error)
+
+    # --- bytes in -----------------------------------------------------------------------------------------------
+
+    def _consume(self, data: bytes) -> None:
+        if self._rest:
+            data = self._rest + data
+            self._rest = b""
+        at, size = 0, len(data)
+        while at < size:
+            head = self._head
+            if head is None:
+                if len(self._exchanges) >= MAX_PIPELINED:
+                    self._rest = data[at:]
+                    self._paused = True
+                    self._transport.pause_reading()
+                    return
+                end = data.find(b"\r\n\r\n", at)
+                if end < 0:
+                    self._rest = data[at:]
+                    self._heads.check_size(size - at)
+                    return
+                end += 4
+                head = self._heads.get(data[at:end])
+                at = end
+                length = head.length
+                if 0 <= length <= size - at and length <= self.door.limits.max_body_bytes:
+                    self._complete(head, data[at : at + length])  # the whole request is here: the usual case
+                    at += length
+                else:
+                    self._begin_body(head, here=size - at)
+            elif self._chunked is not None:
+                at = self._chunked.feed(data, at)
+                if self._chunked.done:
+                    body, self._chunked, self._head = self._chunked.body, None, None
+                    self._complete(head, body)
+            else:
+                piece = data if at == 0 and size <= self._missing else data[at : at + self._missing]
+                self._parts.append(piece)
+                self._missing -= len(piece)
+                at += len(piece)
+                if not self._missing:
+                    body, self._parts, self._head = b"".join(self._parts), [], None
+                    self._complete(head, body)
+            if self.last:
+                return
+
+    def _begin_body(self, head: Head, *, here: int) -> None:
+        """The head is here, its body not wholly. Refuse what is too large before it comes."""
+        limit = self.door.limits.max_body_bytes
+        if head.length > limit:
+            raise PayloadTooLarge(f"the body is {head.length} bytes long, over the limit of {limit}")
+        self._head = head
+        if head.length < 0:
+            self._chunked = ChunkedBody(max_bytes=limit)
+        else:
+            self._missing = head.length
+        if head.expects_continue and not here and not self._exchanges:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _complete(self, head: Head, body: bytes) -> None:
+        """A whole request: to the application with it."""
+        exchange = Exchange(self, head, body)
+        self._exchanges.append(exchange)
+        if not head.keep_alive or self.door.draining:
+            self.last = True
+        try:
+            if head.encoding != "identity":
+                exchange.body = decode_body(body, head.encoding, max_bytes=self.door.limits.max_body_bytes)
+            self._app(exchange)
+        except SlipwayError as error:
+            exchange.refuse(error)
+        except Exception:
+            log.exception("a bug in Slipway: %s %s", head.method, head.path)
+            exchange.refuse(SlipwayError("an internal error; the server's log has the details"))
+
+    def _refuse_rest(self, error: SlipwayError) -> None:
+        """What came cannot be read as HTTP, so nothing after it can: answer once, then hang up."""
+        self._rest, self._parts, self._head, self._chunked = b"", [], None, None
+        exchange = Exchange(self, _ERROR_HEAD, b"")
+        self._exchanges.append(exchange)
+        exchange.refuse(error, close=True)
+
+    # --- answers out --------------------------------------------------------------------------------------------
+
+    def send(self, exchange: Exchange, payload: bytes, *, close: bool = False) -> None:
+        """Called once for each exchange. Writes the answer when those before it have gone."""
+        exchanges = self._exchanges
+        if len(exchanges) == 1 and exchanges[0] is exchange:  # nobody before it, nobody after
+            exchanges.clear()
+            self._transport.write(payload)
+        else:
+            exchange.payload = payload
+            while exchanges and exchanges[0].payload is not None:
+                self._transport.write(exchanges.popleft().payload)
+        if self._paused and len(exchanges) < MAX_PIPELINED // 2:
+            self._paused = False
+            asyncio.get_running_loop().call_soon(self._resume)
+        if (close or self.last) and not exchanges:
+            self._hang_up()
+
+    def _resume(self) -> None:
+        if not self._paused and not self._congested and not self._transport.is_closing():
+            self._transport.resume_reading()
+            if self._rest and not self.last:
+                self.data_received(b"")
+
+    def _hang_up(self) -> None:
+        """Close so that the client can still read the last answer: first only our side of the connection."""
+        self.last = True
+        if not self._lingers and not self._transport.is_closing():
+            self._lingers = True
+            self.touched = self.door.tick
+            if self._transport.can_write_eof():
+                self._transport.write_eof()
+            self._transport.resume_reading()
+
+    def sweep(self, tick: int) -> None:
+        """Once a second: enforce the times. A connection with an answer due is never idle."""
+        quiet = tick - self.touched
+        limits = self.door.limits
+        if self._lingers:
+            if quiet >= LINGER_TICKS:
+                self._transport.abort()
+        elif self._exchanges:
+            return
+        elif self._head is not None or self._rest:
+            if quiet >= limits.head_timeout_s:
+                self._refuse_rest(RequestTimeout("the request came too slowly"))
+        elif quiet >= limits.idle_timeout_s:
+            self._transport.close()
+
+    def drain(self) -> None:
+        """No further requests; close once the accepted ones are answered."""
+        if not self._exchanges and self._head is None and not self._rest:
+            self._transport.close()
+        elif self._head is None:
+            self.last = True
+
+    def cut(self) -> None:
+        self._transport.abort()

@@ -1,0 +1,83 @@
+"""Content encodings, both ways: gzip, deflate, and zstd where it is installed. The limit defuses bombs."""
+
+from __future__ import annotations
+
+import zlib
+
+from slipway.errors import MalformedRequest, PayloadTooLarge, UnsupportedMedia
+
+try:
+    import zstandard
+except ImportError:  # an extra; without it zstd is answered with 415 and never offered
+    zstandard = None  # type: ignore[assignment]
+
+COMPRESS_FROM_BYTES = 1024
+"""Below this an answer fits one packet anyway."""
+GZIP_LEVEL = 1
+ZSTD_LEVEL = 1
+
+SPOKEN = ("gzip", "deflate", "zstd") if zstandard is not None else ("gzip", "deflate")
+
+
+def decode_body(body: bytes, encoding: str, *, max_bytes: int) -> bytes:
+    """The body as it was before `encoding`. Raises UnsupportedMedia, MalformedRequest, PayloadTooLarge."""
+    if encoding in ("identity", ""):
+        return body
+    if encoding not in SPOKEN:
+        raise UnsupportedMedia(f"content-encoding {encoding!r} is not spoken here; spoken are {', '.join(SPOKEN)}")
+    if encoding == "zstd":
+        return _decode_zstd(body, max_bytes=max_bytes)
+    decoder = zlib.decompressobj(wbits=31 if encoding == "gzip" else 15)
+    try:
+        plain: bytes = decoder.decompress(body, max_bytes + 1)
+    except zlib.error as error:
+        raise MalformedRequest(f"the body is not {encoding}: {error}") from None
+    _check_size(len(plain), max_bytes)
+    if not decoder.eof:
+        raise MalformedRequest(f"the {encoding} body ends too early")
+    if decoder.unused_data:
+        raise MalformedRequest(f"{len(decoder.unused_data)} bytes follow the end of the {encoding} body")
+    return plain
+
+
+def _decode_zstd(body: bytes, *, max_bytes: int) -> bytes:
+    parts, size = [], 0
+    try:
+        with zstandard.ZstdDecompressor(max_window_size=2**27).stream_reader(body) as reader:
+            while piece := reader.read(2**20):
+                parts.append(piece)
+                size += len(piece)
+                _check_size(size, max_bytes)
+    except zstandard.ZstdError as error:
+        raise MalformedRequest(f"the body is not zstd: {error}") from None
+    return b"".join(parts)
+
+
+def _check_size(size: int, max_bytes: int) -> None:
+    if size > max_bytes:
+        raise PayloadTooLarge(f"the body is over {max_bytes} bytes when it is decompressed")
+
+
+def choose_encoding(accepts: str) -> str:
+    """The encoding to answer with, by an accept-encoding header (RFC 9110, 12.5.3); '' for none."""
+    weights: dict[str, float] = {}
+    for part in accepts.lower().split(","):
+        name, _, parameters = part.partition(";")
+        weight = parameters.strip().removeprefix("q=")
+        try:
+            weights[name.strip()] = float(weight) if weight else 1.0
+        except ValueError:
+            weights[name.strip()] = 0.0
+    best, best_weight = "", 0.0
+    for name in ("zstd", "gzip"):
+        weight_now = weights.get(name, weights.get("*", 0.0))
+        if name in SPOKEN and weight_now > best_weight:
+            best, best_weight = name, weight_now
+    return best
+
+
+def encode_body(body: bytes, encoding: str) -> bytes:
+    if encoding == "zstd":
+        return zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(body)
+    compressor = zlib.compressobj(GZIP_LEVEL, wbits=31)
+    return compressor.compress(body) + compressor.flush()

@@ -1,0 +1,109 @@
+"""One request and the answer it waits for. Answers leave a connection in the order in which requests came."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from slipway.errors import MethodNotAllowed, SlipwayError
+from slipway.transports.codes import http_status
+from slipway.transports.http.encodings import COMPRESS_FROM_BYTES, choose_encoding, encode_body
+from slipway.transports.http.head import Head
+
+if TYPE_CHECKING:
+    from slipway.transports.http.connection import HttpConnection
+
+JSON = "application/json"
+_REASONS = {status.value: status.phrase for status in HTTPStatus} | {499: "Client Closed Request"}
+Headers = tuple[tuple[str, str], ...]
+
+
+class Exchange:
+    """`body` is whole and decoded. `on_cancel` is called if the client goes away before the answer."""
+
+    __slots__ = ("body", "connection", "head", "on_cancel", "payload")
+
+    def __init__(self, connection: HttpConnection, head: Head, body: bytes) -> None:
+        self.connection = connection
+        self.head = head
+        self.body = body
+        self.on_cancel: Callable[[], None] | None = None
+        self.payload: bytes | None = None
+
+    @property
+    def method(self) -> str:
+        return self.head.method
+
+    @property
+    def path(self) -> str:
+        return self.head.path
+
+    @property
+    def query(self) -> str:
+        return self.head.query
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """By lower-case name."""
+        return self.head.headers
+
+    def respond_json(self, body: bytes) -> None:
+        """200 with JSON: the short way that most answers take."""
+        head = self.head
+        connection = self.connection
+        plain = not head.accepts or len(body) < COMPRESS_FROM_BYTES
+        if plain and head.keep_alive and not connection.last and connection.plain_json:
+            connection.send(self, b"%b%d\r\n\r\n%b" % (connection.door.json_head, len(body), body))
+        else:
+            self.respond(200, body)
+
+    def respond(self, status: int, body: bytes = b"", content_type: str = JSON, headers: Headers = ()) -> None:
+        """Answer. HEAD gets the head of the answer; a body worth it is compressed if the client accepts that."""
+        head, connection = self.head, self.connection
+        lines = [f"HTTP/1.1 {status} {_REASONS.get(status, 'Unknown')}", f"date: {connection.door.date}"]
+        if body or status not in (204, 304):
+            lines.append(f"content-type: {content_type}")
+        if head.accepts and len(body) >= COMPRESS_FROM_BYTES:
+            encoding = choose_encoding(head.accepts)
+            if encoding:
+                body = encode_body(body, encoding)
+                lines.append(f"content-encoding: {encoding}")
+            lines.append("vary: accept-encoding")
+        lines.extend(f"{name}: {_clean(value)}" for name, value in headers)
+        lines.extend(connection.door.cors_headers(head))
+        request_id = head.headers.get("x-request-id")
+        if request_id:
+            lines.append(f"x-request-id: {_clean(request_id)}")
+        close = not head.keep_alive or connection.last
+        if close:
+            lines.append("connection: close")
+        elif head.headers.get("connection", "").lower() == "keep-alive":
+            lines.append("connection: keep-alive")  # what clients of HTTP/1.0 wait for
+        if status != 204:
+            lines.append(f"content-length: {len(body)}")
+        text = "\r\n".join(lines).encode("latin-1", "replace") + b"\r\n\r\n"
+        if head.method == "HEAD":
+            body = b""
+        connection.send(self, text + body, close=close)
+
+    def refuse(self, error: SlipwayError, *, close: bool = False) -> None:
+        """Answer with an error of the tree, as JSON."""
+        content: dict[str, Any] = {"error": error.message, "code": error.code}
+        headers: list[tuple[str, str]] = []
+        if error.correlation:
+            content["correlation"] = error.correlation
+        if error.retry_after_s is not None:
+            headers.append(("retry-after", str(max(1, round(error.retry_after_s)))))
+        if isinstance(error, MethodNotAllowed):
+            headers.append(("allow", error.allow))
+        if close:
+            self.connection.last = True
+        self.respond(http_status(error), orjson.dumps(content), headers=tuple(headers))
+
+
+def _clean(value: str) -> str:
+    """A header's value cannot end the header: what an attacker sent must not split our answer."""
+    return value.replace("\r", " ").replace("\n", " ")

@@ -1,0 +1,144 @@
+"""The head of an HTTP/1.1 request: parsed by llhttp, and each distinct head only once.
+
+A client on a kept-alive connection sends the same head again and again, byte for byte. Parsing is a pure function
+of those bytes, so its results are kept (a bounded number of them): the common case is one dictionary look-up.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import unquote
+
+import httptools
+
+from slipway.errors import HeadersTooLarge, LengthRequired, MalformedRequest
+
+MAX_KEPT = 2048
+MAX_KEPT_BYTES = 4096
+_LIST_HEADERS_ONCE = frozenset({"content-length", "host", "content-type", "inference-header-content-length"})
+
+
+class Head:
+    """`segments`: the path split at '/', each percent-decoded after the split, so that %2f cuts nothing.
+
+    `length`: bytes of the body, -1 where it is chunked. `route`: the application's own memory for this head.
+    """
+
+    __slots__ = (
+        "accepts",
+        "encoding",
+        "expects_continue",
+        "headers",
+        "keep_alive",
+        "length",
+        "method",
+        "path",
+        "query",
+        "route",
+        "segments",
+    )
+
+    def __init__(self, method: str, path: str, query: str, headers: dict[str, str], *, keep_alive: bool) -> None:
+        self.method = method
+        self.path = path
+        self.query = query
+        self.headers = headers
+        self.keep_alive = keep_alive
+        self.segments = tuple(unquote(part) for part in path.split("/")[1:])
+        self.length = _body_length(method, headers)
+        self.expects_continue = headers.get("expect", "").lower() == "100-continue"
+        self.encoding = headers.get("content-encoding", "identity").strip().lower()
+        self.accepts = headers.get("accept-encoding", "")
+        self.route: Any = None
+
+
+def _body_length(method: str, headers: dict[str, str]) -> int:
+    if "transfer-encoding" in headers:
+        if headers["transfer-encoding"].strip().lower() != "chunked":
+            raise MalformedRequest(f"transfer-encoding {headers['transfer-encoding']!r}: only 'chunked' is spoken here")
+        if "content-length" in headers:
+            raise MalformedRequest("both content-length and transfer-encoding: which one tells the body's length?")
+        return -1
+    length = headers.get("content-length")
+    if length is None:
+        if method in ("POST", "PUT", "PATCH"):
+            raise LengthRequired(f"a {method} needs content-length or chunked transfer-encoding")
+        return 0
+    if not (length.isascii() and length.isdigit()):
+        raise MalformedRequest(f"content-length is {length!r}; it must be a number of bytes")
+    return int(length)
+
+
+class _Collector:
+    """What llhttp calls back."""
+
+    def __init__(self) -> None:
+        self.url = b""
+        self.headers: dict[str, str] = {}
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        key = name.decode("latin-1").lower()
+        text = value.decode("latin-1")
+        if key in self.headers:
+            if key in _LIST_HEADERS_ONCE:
+                raise MalformedRequest(f"header {key!r} is given twice")
+            text = f"{self.headers[key]}, {text}"
+        self.headers[key] = text
+
+
+def parse_head(data: bytes) -> Head:
+    """A head, with the empty line that ends it. Raises MalformedRequest, LengthRequired."""
+    collector = _Collector()
+    parser = httptools.HttpRequestParser(collector)
+    try:
+        parser.feed_data(data)
+    except httptools.HttpParserUpgrade:
+        pass  # we speak HTTP/1.1 on, which RFC 9110 (7.8) allows
+    except httptools.HttpParserCallbackError as error:
+        if isinstance(error.__context__, MalformedRequest):
+            raise error.__context__ from None
+        raise MalformedRequest(f"not a request of HTTP/1.1: {error}") from None
+    except httptools.HttpParserError as error:
+        raise MalformedRequest(f"not a request of HTTP/1.1: {error}") from None
+    version = parser.get_http_version()
+    if version not in ("1.1", "1.0"):
+        raise MalformedRequest(f"HTTP/{version} is not spoken here, only 1.1 and 1.0")
+    if version == "1.1" and "host" not in collector.headers:
+        raise MalformedRequest("a request of HTTP/1.1 needs a host header (RFC 9112, 3.2)")
+    try:
+        url = httptools.parse_url(collector.url)
+    except httptools.HttpParserInvalidURLError:
+        raise MalformedRequest(f"not a URL: {collector.url[:200]!r}") from None
+    return Head(
+        parser.get_method().decode(),
+        (url.path or b"/").decode("latin-1"),
+        (url.query or b"").decode("latin-1"),
+        collector.headers,
+        keep_alive=parser.should_keep_alive(),
+    )
+
+
+class HeadMemory:
+    """The heads of late. When it is full it starts anew: cheaper than to keep order, and the regulars are soon back."""
+
+    def __init__(self, *, max_head_bytes: int) -> None:
+        self._max_head_bytes = max_head_bytes
+        self._heads: dict[bytes, Head] = {}
+
+    def get(self, data: bytes) -> Head:
+        head = self._heads.get(data)
+        if head is None:
+            self.check_size(len(data))
+            head = parse_head(data)
+            if len(data) <= MAX_KEPT_BYTES:
+                if len(self._heads) >= MAX_KEPT:
+                    self._heads.clear()
+                self._heads[data] = head
+        return head
+
+    def check_size(self, size: int) -> None:
+        if size > self._max_head_bytes:
+            raise HeadersTooLarge(f"the request's head is over {self._max_head_bytes} bytes")

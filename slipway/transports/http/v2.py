@@ -1,0 +1,311 @@
+"""The Open Inference Protocol v2 over HTTP, all of it, and its model repository and statistics extensions.
+
+The protocol: https://github.com/kserve/open-inference-protocol (rest), binary tensor data, model repository and
+statistics as Triton's protocol extensions describe them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from difflib import get_close_matches
+from typing import Any
+
+import orjson
+
+from slipway.errors import DeadlineExceeded, InvalidInput, MalformedRequest, MethodNotAllowed, NotFound, SlipwayError
+from slipway.infer.request import Response
+from slipway.infer.service import DurationStatistic, ModelStatistics, Service
+from slipway.infer.signature import TensorSpec
+from slipway.transports.http.exchange import Exchange
+from slipway.transports.http.head import Head
+from slipway.transports.http.v2_json import Wanted, decode_infer, encode_infer
+
+TIMEOUT_HEADER = "slipway-timeout-ms"
+JSON_LENGTH_HEADER = "inference-header-content-length"
+_MODEL_VERBS = {"": "GET", "ready": "GET", "config": "GET", "stats": "GET", "infer": "POST"}
+
+
+class Route:
+    """Where a head leads: what to call, and the model and version that the path names."""
+
+    __slots__ = ("call", "json_bytes", "model", "timeout_s", "version")
+
+    def __init__(self, call: Callable[[Exchange, Route], None], model: str = "", version: str = "") -> None:
+        self.call = call
+        self.model = model
+        self.version = version
+        self.json_bytes: int | None = None
+        self.timeout_s = 0.0
+
+
+class InferCall:
+    """An infer request on its way: remembers who asked, and how the answer should look."""
+
+    __slots__ = ("exchange", "wanted")
+
+    def __init__(self, exchange: Exchange, wanted: Wanted) -> None:
+        self.exchange = exchange
+        self.wanted = wanted
+
+    def done(self, outcome: Response | SlipwayError) -> None:
+        exchange = self.exchange
+        if isinstance(outcome, SlipwayError):
+            exchange.refuse(outcome)
+            return
+        try:
+            body, json_bytes = encode_infer(outcome, self.wanted)
+        except SlipwayError as error:
+            exchange.refuse(error)
+            return
+        if json_bytes is None:
+            exchange.respond_json(body)
+        else:
+            header = ((JSON_LENGTH_HEADER, str(json_bytes)),)
+            exchange.respond(200, body, "application/octet-stream", header)
+
+
+class OpenInference:
+    """The application behind an HTTP door: routes exchanges to a Service."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._fixed: dict[tuple[str, ...], tuple[str, Callable[[Exchange, Route], None]]] = {
+            ("v2",): ("GET", self._server),
+            ("v2", "health", "live"): ("GET", self._live),
+            ("v2", "health", "ready"): ("GET", self._ready),
+            ("v2", "models", "stats"): ("GET", self._stats),
+            ("v2", "repository", "index"): ("POST", self._index),
+        }
+
+    def __call__(self, exchange: Exchange) -> None:
+        """Answer, now or later. Raises SlipwayError for what can be refused at once."""
+        route = exchange.head.route
+        if route is None:
+            route = exchange.head.route = self._route(exchange.head)
+        route.call(exchange, route)
+
+    # --- routing --------------------------------------------------------------------------------------------------
+
+    def _route(self, head: Head) -> Route:
+        segments = head.segments[:-1] if len(head.segments) > 1 and head.segments[-1] == "" else head.segments
+        if head.method == "OPTIONS":
+            return Route(self._options)
+        fixed = self._fixed.get(segments)
+        if fixed is not None:
+            _check_method(head, fixed[0])
+            return Route(fixed[1])
+        if segments[:2] == ("v2", "models") and len(segments) > 2:
+            return self._model_route(head, segments)
+        if segments[:3] == ("v2", "repository", "models") and len(segments) == 5:
+            calls = {"load": self._load, "unload": self._unload}
+            if segments[4] in calls:
+                _check_method(head, "POST")
+                return Route(calls[segments[4]], segments[3])
+        raise NotFound(self._no_such_path(head.path))
+
+    def _model_route(self, head: Head, segments: tuple[str, ...]) -> Route:
+        model, rest = segments[2], segments[3:]
+        version = ""
+        if len(rest) >= 2 and rest[0] == "versions":
+            version, rest = rest[1], rest[2:]
+        verb = rest[0] if rest else ""
+        if len(rest) > 1 or verb not in _MODEL_VERBS:
+            raise NotFound(self._no_such_path(head.path))
+        _check_method(head, _MODEL_VERBS[verb])
+        calls = {
+            "": self._metadata,
+            "ready": self._model_ready,
+            "config": self._config,
+            "stats": self._stats,
+            "infer": self._infer,
+        }
+        route = Route(calls[verb], model, version)
+        if verb == "infer":
+            route.json_bytes = _number_header(head, JSON_LENGTH_HEADER)
+            route.timeout_s = (_number_header(head, TIMEOUT_HEADER) or 0) / 1000
+        return route
+
+    def _no_such_path(self, path: str) -> str:
+        names = [entry.name for entry in self._service.index()]
+        known = ["/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/stats", "/v2/repository/index"]
+        for name in names:
+            known += [f"/v2/models/{name}{verb}" for verb in ("", "/ready", "/infer", "/stats", "/config")]
+        near = get_close_matches(path, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else "the protocol begins at /v2"
+        return f"no such path: {path[:200]}; {hint}"
+
+    # --- inference ------------------------------------------------------------------------------------------------
+
+    def _infer(self, exchange: Exchange, route: Route) -> None:
+        now = time.monotonic()
+        request, wanted = decode_infer(
+            exchange.body, json_bytes=route.json_bytes, model=route.model, version=route.version, now=now
+        )
+        exchange.body = b""
+        headers = exchange.head.headers
+        if route.timeout_s:
+            request.deadline = min(request.deadline, now + route.timeout_s)
+        if "traceparent" in headers:
+            request.trace = headers["traceparent"]
+        if not request.id and "x-request-id" in headers:
+            request.id = headers["x-request-id"]
+        ticket = self._service.infer(request, InferCall(exchange, wanted).done)
+        if ticket is not None:
+            exchange.on_cancel = ticket.cancel
+
+    # --- everything else -------------------------------------------------------------------------------------------
+
+    def _options(self, exchange: Exchange, route: Route) -> None:  # noqa: ARG002
+        exchange.respond(204, headers=(("allow", "GET, POST, HEAD, OPTIONS"),))
+
+    def _server(self, exchange: Exchange, route: Route) -> None:  # noqa: ARG002
+        facts = self._service.server_metadata()
+        _json(exchange, {"name": facts.name, "version": facts.version, "extensions": facts.extensions})
+
+    def _live(self, exchange: Exchange, route: Route) -> None:  # noqa: ARG002
+        _json(exchange, {"live": True}, 200 if self._service.live() else 503)
+
+    def _ready(self, exchange: Exchange, route: Route) -> None:  # noqa: ARG002
+        ready = self._service.ready()
+        _json(exchange, {"ready": ready}, 200 if ready else 503)
+
+    def _model_ready(self, exchange: Exchange, route: Route) -> None:
+        ready = self._service.model_ready(route.model, route.version)
+        _json(exchange, {"name": route.model, "ready": ready}, 200 if ready else 503)
+
+    def _metadata(self, exchange: Exchange, route: Route) -> None:
+        facts = self._service.model_metadata(route.model, route.version)
+        signature = facts.signature
+        content: dict[str, Any] = {
+            "name": facts.name,
+            "versions": facts.versions,
+            "platform": facts.platform,
+            "inputs": [_spec(spec) for spec in signature.inputs],
+            "outputs": [_spec(spec) for spec in signature.outputs],
+        }
+        if signature.columns:
+            content["parameters"] = {"columns": [_spec(spec) for spec in signature.columns]}
+        _json(exchange, content)
+
+    def _config(self, exchange: Exchange, route: Route) -> None:
+        """What tools made for Triton read before they send: the shapes without the batch dimension."""
+        facts = self._service.model_metadata(route.model, route.version)
+        signature = facts.signature
+        cut = 1 if signature.batchable else 0
+        content = {
+            "name": facts.name,
+            "platform": facts.platform,
+            "backend": facts.platform.split("_")[-1],
+            "max_batch_size": facts.max_rows if signature.batchable else 0,
+            "input": [_config_spec(spec, cut) for spec in signature.inputs],
+            "output": [_config_spec(spec, cut) for spec in signature.outputs],
+        }
+        _json(exchange, content)
+
+    def _stats(self, exchange: Exchange, route: Route) -> None:
+        found = self._service.statistics(route.model, route.version)
+        _json(exchange, {"model_stats": [_statistics(item) for item in found]})
+
+    def _index(self, exchange: Exchange, route: Route) -> None:  # noqa: ARG002
+        asked = _json_body(exchange)
+        ready_only = asked.get("ready", False)
+        if not isinstance(ready_only, bool):
+            raise InvalidInput(f"'ready' is {ready_only!r}, expected true or false")
+        entries = self._service.index(ready_only=ready_only)
+        content = [
+            {"name": entry.name, "version": entry.version, "state": entry.state, "reason": entry.reason}
+            for entry in entries
+        ]
+        exchange.respond(200, orjson.dumps(content))
+
+    def _load(self, exchange: Exchange, route: Route) -> None:
+        _json_body(exchange)
+        self._service.load(route.model, lambda error: _changed(exchange, error))
+
+    def _unload(self, exchange: Exchange, route: Route) -> None:
+        _json_body(exchange)
+        self._service.unload(route.model, lambda error: _changed(exchange, error))
+
+
+def _changed(exchange: Exchange, error: SlipwayError | None) -> None:
+    if error is None:
+        exchange.respond(200)
+    else:
+        exchange.refuse(error)
+
+
+def _check_method(head: Head, method: str) -> None:
+    if head.method != method and not (head.method == "HEAD" and method == "GET"):
+        allow = "GET, HEAD, OPTIONS" if method == "GET" else f"{method}, OPTIONS"
+        raise MethodNotAllowed(f"{head.path[:200]} takes {method}, not {head.method}", allow=allow)
+
+
+def _number_header(head: Head, name: str) -> int | None:
+    value = head.headers.get(name)
+    if value is None:
+        return None
+    if not (value.isascii() and value.isdigit()):
+        raise MalformedRequest(f"header {name} is {value[:40]!r}, expected a whole number")
+    if name == TIMEOUT_HEADER and int(value) == 0:
+        raise DeadlineExceeded(f"header {name} is 0: the deadline had passed before the request came")
+    return int(value)
+
+
+def _json(exchange: Exchange, content: dict[str, Any], status: int = 200) -> None:
+    exchange.respond(status, orjson.dumps(content))
+
+
+def _json_body(exchange: Exchange) -> dict[str, Any]:
+    if not exchange.body.strip():
+        return {}
+    try:
+        content = orjson.loads(exchange.body)
+    except orjson.JSONDecodeError as error:
+        raise MalformedRequest(f"the body is not JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise MalformedRequest("the body is JSON, but not an object")
+    return content
+
+
+def _spec(spec: TensorSpec) -> dict[str, Any]:
+    return {"name": spec.name, "datatype": spec.datatype, "shape": spec.shape}
+
+
+def _config_spec(spec: TensorSpec, cut: int) -> dict[str, Any]:
+    datatype = "TYPE_STRING" if spec.datatype == "BYTES" else f"TYPE_{spec.datatype}"
+    return {"name": spec.name, "data_type": datatype, "dims": spec.shape[cut:]}
+
+
+def _statistics(item: ModelStatistics) -> dict[str, Any]:
+    none = DurationStatistic()
+
+    def duration(value: DurationStatistic) -> dict[str, int]:
+        return {"count": value.count, "ns": value.ns}
+
+    def batch(rows: int, compute: DurationStatistic) -> dict[str, Any]:
+        return {
+            "batch_size": rows,
+            "compute_input": duration(none),
+            "compute_infer": duration(compute),
+            "compute_output": duration(none),
+        }
+
+    return {
+        "name": item.name,
+        "version": item.version,
+        "last_inference": item.last_inference_ms,
+        "inference_count": item.inferences,
+        "execution_count": item.executions,
+        "inference_stats": {
+            "success": duration(item.success),
+            "fail": duration(item.fail),
+            "queue": duration(item.queue),
+            "compute_input": duration(none),
+            "compute_infer": duration(item.compute),
+            "compute_output": duration(none),
+            "cache_hit": duration(item.cache_hit),
+            "cache_miss": duration(item.cache_miss),
+        },
+        "batch_stats": [batch(entry.rows, entry.compute) for entry in item.batches],
+    }

@@ -1,0 +1,315 @@
+"""Open Inference Protocol v2 over HTTP: an infer request's JSON and binary bytes to tensors, and answers back.
+
+JSON is what people and small requests use, the binary tensor data extension what large ones use; a request may mix
+both. Small JSON is read by msgspec, which says where a mistake is; large arrays of numbers by simdjson, straight into
+buffers.
+"""
+
+from __future__ import annotations
+
+import struct
+from difflib import get_close_matches
+from math import isfinite, prod
+from typing import Any
+
+import msgspec
+import orjson
+
+from slipway.errors import InvalidInput, MalformedRequest
+from slipway.infer.request import NEVER, Request, Response
+from slipway.infer.tensor import DATATYPES, Tensor, check_size, pack_bytes, unpack_bytes
+from slipway.transports.http import v2_numbers
+
+LARGE_JSON_BYTES = 32_768
+SMALL_ELEMENTS = 512
+
+
+class InputBody(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    name: str
+    shape: list[int]
+    datatype: str
+    data: Any = msgspec.UNSET
+    parameters: dict[str, Any] | None = None
+
+
+class OutputBody(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    name: str
+    parameters: dict[str, Any] | None = None
+
+
+class InferBody(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    inputs: list[InputBody]
+    id: str = ""
+    outputs: list[OutputBody] | None = None
+    parameters: dict[str, Any] | None = None
+    model_name: str = ""
+    model_version: str = ""
+
+
+class Wanted(msgspec.Struct, gc=False):
+    """How the client wants its answer: which outputs in binary. `every`: also those that it did not list."""
+
+    every: bool = False
+    binary: frozenset[str] = frozenset()
+    text: frozenset[str] = frozenset()
+
+
+JSON_ONLY = Wanted()
+_decode_body = msgspec.json.Decoder(InferBody).decode
+
+
+# --- requests ----------------------------------------------------------------------------------------------------
+
+
+def decode_infer(
+    body: bytes, *, json_bytes: int | None, model: str, version: str, now: float
+) -> tuple[Request, Wanted]:
+    """An infer request. `json_bytes`: the Inference-Header-Content-Length, or None where all of the body is JSON.
+
+    Raises MalformedRequest for what cannot be read and InvalidInput for what is not a tensor.
+    """
+    binary = b""
+    if json_bytes is not None:
+        if json_bytes > len(body):
+            raise MalformedRequest(
+                f"inference-header-content-length is {json_bytes}, but the body has {len(body)} bytes"
+            )
+        binary, body = body[json_bytes:], body[:json_bytes]
+    parsed = _parse(body)
+    inputs, at = [], 0
+    for place, given in enumerate(parsed.inputs):
+        if given.datatype not in DATATYPES:
+            raise InvalidInput(_unknown_datatype(given, place))
+        if given.shape and min(given.shape) < 0:
+            raise InvalidInput(f"input {given.name!r} has shape {given.shape}; a dimension cannot be negative")
+        size = None if given.parameters is None else given.parameters.get("binary_data_size")
+        if size is None:
+            inputs.append(_from_json(given))
+        else:
+            inputs.append(_from_binary(given, size, binary, at))
+            at += size
+    if at != len(binary):
+        raise MalformedRequest(f"{len(binary)} bytes follow the JSON, but the inputs' binary_data_size add up to {at}")
+    request = Request(model, inputs, version, parsed.id)
+    wanted = JSON_ONLY
+    if parsed.parameters is not None:
+        wanted = _read_parameters(request, parsed.parameters, now)
+    if parsed.outputs is not None:
+        request.outputs = tuple([output.name for output in parsed.outputs]) or None
+        wanted = _read_outputs(parsed.outputs, wanted)
+    return request, wanted
+
+
+def _parse(body: bytes) -> InferBody:
+    if len(body) > LARGE_JSON_BYTES:
+        large = v2_numbers.parse_large(body)
+        if large is not None:
+            return _convert(large)
+    try:
+        return _decode_body(body)
+    except msgspec.ValidationError as error:
+        raise MalformedRequest(f"not an infer request: {_with_hint(str(error))}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise MalformedRequest(f"the body is not JSON: {error}") from None
+    except RecursionError:
+        raise MalformedRequest("the body is nested too deeply") from None
+
+
+def _convert(document: Any) -> InferBody:
+    try:
+        return msgspec.convert(document, InferBody)
+    except msgspec.ValidationError as error:
+        raise MalformedRequest(f"not an infer request: {_with_hint(str(error))}") from None
+
+
+def _with_hint(message: str) -> str:
+    """msgspec names the unknown field; add the nearest one that exists."""
+    if "unknown field" not in message:
+        return message
+    name = message.split("`")[1]
+    known = sorted({*InferBody.__struct_fields__, *InputBody.__struct_fields__})
+    near = get_close_matches(name, known, n=1)
+    return f"{message}; did you mean `{near[0]}`?" if near else f"{message}; known are {', '.join(known)}"
+
+
+def _unknown_datatype(given: InputBody, place: int) -> str:
+    near = get_close_matches(given.datatype.upper(), DATATYPES, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    known = ", ".join(DATATYPES)
+    return f"inputs[{place}] ({given.name!r}) has unknown datatype {given.datatype!r}{hint} Known are {known}"
+
+
+def _from_binary(given: InputBody, size: Any, binary: bytes, at: int) -> Tensor:
+    if type(size) is not int or size < 0:
+        raise InvalidInput(f"input {given.name!r}: binary_data_size is {size!r}, expected a number of bytes")
+    if given.data is not msgspec.UNSET:
+        raise InvalidInput(f"input {given.name!r} has both data and binary_data_size")
+    if at + size > len(binary):
+        raise MalformedRequest(
+            f"input {given.name!r}: binary_data_size is {size}, but only {len(binary) - at} bytes are left of the body"
+        )
+    tensor = Tensor(given.name, given.datatype, tuple(given.shape), memoryview(binary)[at : at + size])
+    check_size(tensor)
+    return tensor
+
+
+def _from_json(given: InputBody) -> Tensor:
+    data, datatype = given.data, given.datatype
+    facts = DATATYPES[datatype]
+    elements = prod(given.shape)
+    if type(data) is list and facts.typecode and len(data) == elements <= SMALL_ELEMENTS:
+        try:  # flat, small and right, as nearly all are
+            return Tensor(given.name, datatype, tuple(given.shape), _packer(elements, facts.typecode)(*data))
+        except (struct.error, TypeError, OverflowError):
+            pass  # nested, of another type, or out of range: the long way finds out
+    if data is msgspec.UNSET:
+        raise InvalidInput(f"input {given.name!r} has neither data nor binary_data_size")
+    if isinstance(data, v2_numbers.Numbers):
+        raw = v2_numbers.to_bytes(data, given.name, datatype)
+    elif facts.kind == "s":
+        raw = pack_bytes([_text(given.name, item) for item in _flatten(given, data)])
+    else:
+        raw = v2_numbers.pack(given.name, datatype, _flatten(given, data))
+    tensor = Tensor(given.name, datatype, tuple(given.shape), raw)
+    found = len(raw) // facts.item_bytes if facts.item_bytes else -1
+    if found not in (-1, elements):
+        raise InvalidInput(
+            f"input {given.name!r} has {found} elements of data, but its shape {given.shape} calls for {elements}"
+        )
+    check_size(tensor)
+    return tensor
+
+
+_PACKERS: dict[tuple[int, str], Any] = {}
+
+
+def _packer(elements: int, typecode: str) -> Any:
+    pack = _PACKERS.get((elements, typecode))
+    if pack is None:
+        pack = _PACKERS[elements, typecode] = struct.Struct(f"<{elements}{typecode}").pack
+    return pack
+
+
+def _flatten(given: InputBody, data: Any) -> list[Any]:
+    """Nested lists that follow the shape, or one flat list, to a flat list (the protocol allows both)."""
+    if not isinstance(data, list):
+        raise InvalidInput(f"input {given.name!r}: data is {type(data).__name__}, expected an array")
+    level = data
+    for size in given.shape[1:]:
+        if not any(isinstance(item, list) for item in level):
+            break
+        flatter: list[Any] = []
+        for item in level:
+            if not isinstance(item, list) or len(item) != size:
+                got = f"{len(item)} elements" if isinstance(item, list) else f"the single value {item!r:.40}"
+                raise InvalidInput(f"input {given.name!r}: data nests {got} where its shape {given.shape} says {size}")
+            flatter.extend(item)
+        level = flatter
+    return level
+
+
+def _text(name: str, item: Any) -> bytes:
+    if isinstance(item, str):
+        return item.encode()
+    raise InvalidInput(f"input {name!r}: BYTES data in JSON are strings, not {item!r:.40}; send other bytes as binary")
+
+
+def _read_parameters(request: Request, parameters: dict[str, Any], now: float) -> Wanted:
+    """The parameters that mean something to a server; all are kept for the model."""
+    request.parameters = parameters
+    timeout_us = parameters.get("timeout")
+    if timeout_us is not None:
+        if not isinstance(timeout_us, int | float) or isinstance(timeout_us, bool) or not isfinite(timeout_us):
+            raise InvalidInput(f"parameter 'timeout' is {timeout_us!r}, expected microseconds")
+        request.deadline = now + timeout_us * 1e-6 if timeout_us > 0 else NEVER
+    priority = parameters.get("priority")
+    if priority is not None:
+        if type(priority) is not int or priority < 0:
+            raise InvalidInput(f"parameter 'priority' is {priority!r}, expected a whole number, 0 being most urgent")
+        request.priority = priority
+    every = parameters.get("binary_data_output", False)
+    if not isinstance(every, bool):
+        raise InvalidInput(f"parameter 'binary_data_output' is {every!r}, expected true or false")
+    return Wanted(every) if every else JSON_ONLY
+
+
+def _read_outputs(outputs: list[OutputBody], wanted: Wanted) -> Wanted:
+    binary: set[str] = set()
+    text: set[str] = set()
+    for output in outputs:
+        asked = None if output.parameters is None else output.parameters.get("binary_data")
+        if output.parameters and "classification" in output.parameters:
+            raise InvalidInput(
+                f"output {output.name!r}: the classification extension is not served; ask for the tensor"
+            )
+        if asked is not None:
+            (binary if asked else text).add(output.name)
+    return Wanted(wanted.every, frozenset(binary), frozenset(text)) if binary or text else wanted
+
+
+# --- answers -----------------------------------------------------------------------------------------------------
+
+_BEGINNINGS: dict[tuple[str, str], bytes] = {}
+_OUTPUT_HEADS: dict[tuple[str, str, tuple[int, ...]], bytes] = {}
+_MAX_MEMORY = 4096
+
+
+def encode_infer(response: Response, wanted: Wanted) -> tuple[bytes, int | None]:
+    """The body of an answer, and the length of its JSON part where binary tensors follow it."""
+    start = _BEGINNINGS.get((response.model, response.version))
+    if start is None:
+        names = orjson.dumps({"model_name": response.model, "model_version": response.version})
+        start = _BEGINNINGS[response.model, response.version] = names[:-1]
+    parts = [start]
+    if response.id:
+        parts.append(b',"id":' + orjson.dumps(response.id))
+    if response.parameters:
+        parts.append(b',"parameters":' + orjson.dumps(response.parameters))
+    separator = b',"outputs":['
+    binary: list[Any] = []
+    for tensor in response.outputs:
+        parts.append(separator)
+        parts.append(_output_head(tensor))
+        if wanted is not JSON_ONLY and _goes_binary(tensor.name, wanted):
+            parts.append(b',"parameters":{"binary_data_size":%d}}' % len(tensor.data))
+            binary.append(tensor.data)
+        else:
+            parts.append(b',"data":')
+            parts.append(_data_json(tensor))
+            parts.append(b"}")
+        separator = b","
+    parts.append(b"]}" if response.outputs else b',"outputs":[]}')
+    if not binary:
+        return b"".join(parts), None
+    text = b"".join(parts)
+    return b"".join((text, *binary)), len(text)
+
+
+def _goes_binary(name: str, wanted: Wanted) -> bool:
+    return name in wanted.binary or (wanted.every and name not in wanted.text)
+
+
+def _output_head(tensor: Tensor) -> bytes:
+    key = (tensor.name, tensor.datatype, tensor.shape)
+    head = _OUTPUT_HEADS.get(key)
+    if head is None:
+        if len(_OUTPUT_HEADS) >= _MAX_MEMORY:
+            _OUTPUT_HEADS.clear()
+        facts = {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape}
+        head = _OUTPUT_HEADS[key] = orjson.dumps(facts)[:-1]
+    return head
+
+
+def _data_json(tensor: Tensor) -> bytes:
+    typecode = DATATYPES[tensor.datatype].typecode
+    if tensor.datatype == "BYTES":
+        try:
+            return orjson.dumps([element.decode() for element in unpack_bytes(tensor)])
+        except UnicodeDecodeError:
+            raise InvalidInput(
+                f"output {tensor.name!r} holds bytes that are not text; ask for it as binary: "
+                '"outputs": [{"name": …, "parameters": {"binary_data": true}}]'
+            ) from None
+    if typecode and tensor.datatype not in ("FP32", "BOOL") and len(tensor.data) <= 8 * SMALL_ELEMENTS:
+        return orjson.dumps(list(struct.unpack(f"<{tensor.elements}{typecode}", tensor.data)))
+    return v2_numbers.to_json(tensor)

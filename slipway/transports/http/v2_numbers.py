@@ -1,0 +1,131 @@
+"""Arrays of numbers between JSON and raw bytes, when they are large or odd: numpy and simdjson do the work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import orjson
+import simdjson
+
+from slipway.errors import InvalidInput
+from slipway.infer.arrays import NUMPY, to_array, to_tensor
+from slipway.infer.tensor import DATATYPES, Tensor
+
+_RANGES = {name: np.iinfo(NUMPY[name]) for name, facts in DATATYPES.items() if facts.kind in "iu"}
+
+
+class Numbers:
+    """A JSON array of numbers, nested or not, as simdjson read it: flat, all float64 or all (u)int64."""
+
+    __slots__ = ("array",)
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+
+
+def parse_large(body: bytes) -> dict[str, Any] | None:
+    """A large infer request as plain objects, its numeric arrays as Numbers.
+
+    None where simdjson cannot read it (the strict parser then says why) or where an array holds something else.
+    """
+    parser = simdjson.Parser()
+    try:
+        document = parser.parse(body)
+        if not isinstance(document, simdjson.Object):
+            return None
+        plain: dict[str, Any] = {}
+        for key in document.keys():  # noqa: SIM118
+            value = document[key]
+            if key == "inputs" and isinstance(value, simdjson.Array):
+                plain[key] = [_input(item) if isinstance(item, simdjson.Object) else item for item in value]
+            else:
+                plain[key] = _plain(value)
+        return plain
+    except (ValueError, RuntimeError, UnicodeDecodeError):
+        return None
+
+
+def _input(tensor: Any) -> dict[str, Any]:
+    plain: dict[str, Any] = {}
+    datatype = tensor["datatype"] if "datatype" in tensor.keys() else ""  # noqa: SIM118
+    for key in tensor.keys():  # noqa: SIM118
+        value = tensor[key]
+        if key == "data" and isinstance(value, simdjson.Array) and datatype in NUMPY and datatype != "BOOL":
+            plain[key] = _numbers(value, DATATYPES[datatype].kind)
+        else:
+            plain[key] = _plain(value)
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, simdjson.Array):
+        return value.as_list()
+    return value.as_dict() if isinstance(value, simdjson.Object) else value
+
+
+def _numbers(value: Any, kind: str) -> Any:
+    try:
+        if kind == "f":
+            return Numbers(np.frombuffer(value.as_buffer(of_type="d"), "f8"))
+        return Numbers(np.frombuffer(value.as_buffer(of_type=kind), kind + "8"))
+    except (ValueError, TypeError):
+        return value.as_list()  # not (only) numbers, or out of range: the long way says what
+
+
+def to_bytes(numbers: Numbers, name: str, datatype: str) -> bytes:
+    return _cast(numbers.array, name, datatype)
+
+
+def pack(name: str, datatype: str, items: list[Any]) -> bytes:
+    """A flat list to raw bytes. Raises InvalidInput that names the first element that does not fit."""
+    kind = DATATYPES[datatype].kind
+    for place, item in enumerate(items):
+        good = isinstance(item, bool) if kind == "b" else isinstance(item, int) and not isinstance(item, bool)
+        if kind == "b":
+            good = good or item in (0, 1)
+        if kind == "f":
+            good = good or isinstance(item, float) or item is None
+        if not good:
+            wanted = {"b": "true or false", "f": "a number (null is NaN)"}.get(kind, "a whole number")
+            raise InvalidInput(f"input {name!r}, element {place}: {orjson.dumps(item)[:40].decode()} is not {wanted}")
+    if kind == "f":
+        return _cast(np.array([np.nan if item is None else item for item in items], "f8"), name, datatype)
+    try:
+        return _cast(np.array(items, "u8" if kind == "u" else "i8"), name, datatype)
+    except OverflowError:
+        place = next(i for i, item in enumerate(items) if not _RANGES[datatype].min <= item <= _RANGES[datatype].max)
+        raise InvalidInput(_out_of_range(name, datatype, place, items[place])) from None
+
+
+def _cast(array: Any, name: str, datatype: str) -> bytes:
+    """float64 or (u)int64 to the datatype, refusing what does not fit it."""
+    if datatype in _RANGES:
+        bounds = _RANGES[datatype]
+        wrong = (array < bounds.min) | (array > bounds.max)
+        if wrong.any():
+            place = int(wrong.argmax())
+            raise InvalidInput(_out_of_range(name, datatype, place, array[place]))
+        return bytes(array.astype(NUMPY[datatype]).tobytes())
+    if datatype in ("FP64", "BOOL"):
+        return bytes(array.astype(NUMPY[datatype]).tobytes())
+    with np.errstate(over="ignore"):
+        narrow = to_tensor(name, array.astype("f4") if datatype == "BF16" else array, datatype=datatype)
+    wide = to_array(narrow)
+    overflown = np.isinf(wide) & np.isfinite(array)
+    if overflown.any():
+        place = int(overflown.argmax())
+        raise InvalidInput(_out_of_range(name, datatype, place, array[place]))
+    return bytes(narrow.data)
+
+
+def _out_of_range(name: str, datatype: str, place: int, item: Any) -> str:
+    return f"input {name!r}, element {place}: {item} is out of the range of {datatype}"
+
+
+def to_json(tensor: Tensor) -> bytes:
+    """Data as a flat JSON array, each number as short as it can be and still be the same number; NaN is null."""
+    array = to_array(tensor).reshape(-1)
+    if array.dtype == np.float16:
+        array = array.astype("f4")
+    return orjson.dumps(array, option=orjson.OPT_SERIALIZE_NUMPY)
