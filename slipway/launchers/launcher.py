@@ -7,6 +7,13 @@ from typing import Protocol
 
 import msgspec
 
+EXIT_SETUP_FAILED = 3
+"""A child could not begin and has said why (SetupFailed)."""
+EXIT_OUT_OF_MEMORY = 4
+"""A worker met its memory limit and ended without answering: what it held is safe to run elsewhere."""
+EXIT_ORPHANED = 5
+"""A child lost its supervisor."""
+
 
 class ChildPlan(msgspec.Struct, frozen=True):
     """`module` runs as `python -m`; `title` is what `ps` shows, such as `slipway: worker iris v1 #2`.

@@ -19,11 +19,12 @@ LISTEN_FD = "SLIPWAY_LISTEN_FD"
 TITLE = "SLIPWAY_TITLE"
 PARENT_PID = "SLIPWAY_PARENT_PID"
 
+BACKLOG = 64
 PR_SET_PDEATHSIG = 1
 
 
 class LocalChild:
-    """A `subprocess.Popen` with a control line."""
+    """A process group of its own with a control line: what the child itself starts (a model may) ends with it."""
 
     def __init__(self, process: subprocess.Popen[bytes], line: socket.socket, listen: str) -> None:
         self._process = process
@@ -32,22 +33,41 @@ class LocalChild:
         self.line = line
 
     def poll(self) -> int | None:
+        if self._process.returncode is None and self._has_ended():
+            self._end_group()  # before it is reaped: until then its number cannot become somebody else's
         return self._process.poll()
 
     def terminate(self) -> None:
         self._process.terminate()
 
     def kill(self) -> None:
-        self._process.kill()
+        if self._process.returncode is None:
+            self._end_group()
 
     def close(self) -> None:
         self.line.close()
         if self._listen:
             Path(self._listen).unlink(missing_ok=True)
 
+    def _has_ended(self) -> bool:
+        """Without reaping it."""
+        try:
+            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:
+            return True
+
+    def _end_group(self) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+
 
 class LocalLauncher:
-    """Starts children with this interpreter. They share standard output and error with their parent."""
+    """Starts children with this interpreter. They share standard output and error with their parent.
+
+    Launch from a thread that lives as long as the children should: the kernel ends them with the thread that
+    started them. Imports are resolved as in the parent, but never from the working directory by accident: a
+    `json.py` that happens to lie there is not the library's.
+    """
 
     def launch(self, plan: ChildPlan) -> LocalChild:
         ours, theirs = socket.socketpair()
@@ -58,17 +78,20 @@ class LocalLauncher:
                 listener = socket.socket(socket.AF_UNIX)
                 inherited.append(listener)
                 listener.bind(plan.listen)
-                listener.listen(64)
+                listener.listen(BACKLOG)
                 environment[LISTEN_FD] = str(listener.fileno())
             environment |= {CONTROL_FD: str(theirs.fileno()), TITLE: plan.title, PARENT_PID: str(os.getpid())}
             process = subprocess.Popen(
-                [sys.executable, "-m", plan.module],
+                [sys.executable, "-P", "-m", plan.module],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[end.fileno() for end in inherited],
                 env=environment,
+                process_group=0,
             )
         except OSError as error:
             ours.close()
+            if len(inherited) > 1:
+                Path(plan.listen).unlink(missing_ok=True)
             raise SetupError(f"cannot start {plan.title!r}: {error}") from error
         finally:
             for end in inherited:
@@ -92,11 +115,14 @@ def begin_child(*, death_signal: int = signal.SIGKILL) -> tuple[socket.socket, s
     with contextlib.suppress(ImportError):
         from setproctitle import setproctitle
 
-        setproctitle(os.environ.get(TITLE, "slipway"))
-    line = socket.socket(fileno=int(os.environ.pop(CONTROL_FD)))
-    line.set_inheritable(False)
+        setproctitle(os.environ.pop(TITLE, "slipway"))
+    line = _inherited(os.environ.pop(CONTROL_FD))
     listen_fd = os.environ.pop(LISTEN_FD, "")
-    listener = socket.socket(fileno=int(listen_fd)) if listen_fd else None
-    if listener is not None:
-        listener.set_inheritable(False)
-    return line, listener
+    return line, _inherited(listen_fd) if listen_fd else None
+
+
+def _inherited(fd: str) -> socket.socket:
+    """Ours alone: whoever this child starts does not get it."""
+    end = socket.socket(fileno=int(fd))
+    end.set_inheritable(False)
+    return end

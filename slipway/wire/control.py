@@ -22,6 +22,9 @@ class ControlLine:
     def __init__(self, line: socket.socket) -> None:
         self._line = line
 
+    def fileno(self) -> int:
+        return self._line.fileno()
+
     def say(self, message: ControlMessage) -> None:
         """Raises OSError when the supervisor is gone."""
         self._line.sendall(encode_control(message))

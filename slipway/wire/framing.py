@@ -5,7 +5,8 @@
       head     body size
 
 Anything that is not such a frame is a WireError: the peer is of another version or broken, and the only safe thing is
-to hang up. `FrameReader` is pure; `recv_frame` is for a worker that has nothing else to do than to wait.
+to hang up. `FrameReader` is pure; `recv_frame` is for a child that has nothing else to do than to wait for its first
+word. The worker's end of a link is `wire.source`.
 """
 
 from __future__ import annotations
@@ -53,6 +54,11 @@ def heads_of(tensors: Sequence[Tensor]) -> list[TensorHead]:
 
 def tensors_of(heads: Sequence[TensorHead], body: Buffer) -> list[Tensor]:
     """The tensors of a frame; they share the body's memory. Raises WireError where the sizes disagree."""
+    if len(heads) == 1:  # by far the most common case
+        head = heads[0]
+        if head.nbytes != len(body):
+            raise WireError(f"the head of a frame speaks of {head.nbytes} bytes, its body has {len(body)}")
+        return [Tensor(head.name, head.datatype, head.shape, body)]
     view = memoryview(body)
     tensors, at = [], 0
     for head in heads:
@@ -64,7 +70,8 @@ def tensors_of(heads: Sequence[TensorHead], body: Buffer) -> list[Tensor]:
     return tensors
 
 
-def _check_prefix(head_size: int, body_size: int) -> None:
+def check_prefix(head_size: int, body_size: int) -> None:
+    """Raise WireError for sizes that no frame has."""
     if head_size > MAX_HEAD_BYTES or body_size > MAX_BODY_BYTES or head_size == 0:
         raise WireError(f"not a frame: a head of {head_size} and a body of {body_size} bytes")
 
@@ -75,20 +82,19 @@ class FrameReader:
     def __init__(self) -> None:
         self._pending = bytearray()
 
-    def feed(self, data: bytes) -> list[tuple[Buffer, Buffer]]:
+    def feed(self, data: bytes | bytearray) -> list[tuple[Buffer, Buffer]]:
         """The frames that `data` completes. Raises WireError; the reader is useless afterwards."""
         if self._pending:
             self._pending += data
             if len(self._pending) < self._wanted():
                 return []
-            data = bytes(self._pending)
-            self._pending.clear()
+            data, self._pending = self._pending, bytearray()  # handed over, not copied: the views keep it
         frames: list[tuple[Buffer, Buffer]] = []
         at, size = 0, len(data)
         view = memoryview(data)
         while size - at >= 12:
             head_size, body_size = PREFIX.unpack_from(data, at)
-            _check_prefix(head_size, body_size)
+            check_prefix(head_size, body_size)
             body_at = at + 12 + head_size
             end = body_at + body_size
             if end > size:
@@ -104,7 +110,7 @@ class FrameReader:
         if len(self._pending) < 12:
             return 12
         head_size, body_size = PREFIX.unpack_from(self._pending)
-        _check_prefix(head_size, body_size)
+        check_prefix(head_size, body_size)
         return int(12 + head_size + body_size)
 
 
@@ -114,7 +120,7 @@ def recv_frame(link: socket.socket) -> tuple[bytes, memoryview] | None:
     if prefix is None:
         return None
     head_size, body_size = PREFIX.unpack(prefix)
-    _check_prefix(head_size, body_size)
+    check_prefix(head_size, body_size)
     head = _recv_exactly(link, head_size)
     body = _recv_exactly(link, body_size) if body_size else memoryview(b"")
     if head is None or body is None:

@@ -1,0 +1,128 @@
+"""From an order to a replica that is ready: shut the sandbox, then load, then warm up.
+
+The order of steps is the point. The environment comes first, since numerical libraries read it when they are
+imported; the sandbox second, before anything of the model, and before any library could start a thread that would
+stay outside; frameworks and model last.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from slipway.errors import InvalidOutput, LoadFailure, ModelFailure
+from slipway.infer.runtime import LoadOptions, ReplicaFacts, Runtime
+from slipway.infer.signature import Signature
+from slipway.spec.serve import ModelSpec
+from slipway.wire.messages import BeginWorker
+from slipway.worker.outputs import check_outputs
+from slipway.worker.sandbox import SandboxPlan, apply, look_around, plan_sandbox
+
+WARM_UP_ROWS = 8
+
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "RAYON_NUM_THREADS",
+    "POLARS_MAX_THREADS",
+)
+_CACHE_VARIABLES = (
+    "XDG_CACHE_HOME",
+    "MPLCONFIGDIR",
+    "NUMBA_CACHE_DIR",
+    "CUDA_CACHE_PATH",
+    "TORCHINDUCTOR_CACHE_DIR",
+    "TRITON_CACHE_DIR",
+    "JOBLIB_TEMP_FOLDER",
+)
+
+logger = logging.getLogger(__name__)
+
+
+class Started(msgspec.Struct):
+    runtime: Runtime
+    plan: SandboxPlan
+    facts: ReplicaFacts
+
+
+def replica_environment(begin: BeginWorker) -> dict[str, str]:
+    """What numerical libraries and caches shall find: as many threads as granted, and files in scratch only."""
+    caches = dict.fromkeys(_CACHE_VARIABLES, f"{begin.scratch}/cache")
+    threads = dict.fromkeys(_THREAD_VARIABLES, str(begin.threads))
+    return {"TMPDIR": begin.scratch, "PYTHONDONTWRITEBYTECODE": "1", **caches, **threads}
+
+
+def start(begin: BeginWorker, *, progress: Callable[[str], None]) -> Started:
+    """Raises SetupError, and whatever the model's own code raises while it is loaded."""
+    spec = begin.spec
+    os.environ.update(replica_environment(begin))
+    sys.dont_write_bytecode = True
+    around = look_around(spec)
+    if not around.model and around.working not in sys.path:
+        sys.path.insert(0, around.working)
+    plan = plan_sandbox(spec.replicas, scratch=begin.scratch, around=around)
+    achieved = apply(plan)
+    Path(begin.scratch, "cache").mkdir(exist_ok=True)
+    progress("import")
+    runtime_name, runtime = _load(spec, begin.threads, progress)
+    progress("warm-up")
+    trouble = warm_up(runtime, max_rows=spec.batching.max_rows)
+    facts = ReplicaFacts(
+        signature=runtime.signature,
+        platform=runtime.platform,
+        pid=os.getpid(),
+        sandbox=achieved,
+        extra={"runtime": runtime_name, "threads": begin.threads} | ({"warm_up": trouble} if trouble else {}),
+    )
+    gc.freeze()  # what was loaded stays: collections during service need not walk it
+    return Started(runtime, plan, facts)
+
+
+def _load(spec: ModelSpec, threads: int, progress: Callable[[str], None]) -> tuple[str, Runtime]:
+    from slipway.runtimes.recognise import recognise  # not above: it must come after the sandbox
+    from slipway.runtimes.table import load_runtime
+
+    name = recognise(spec.path) if spec.runtime == "auto" else spec.runtime
+    progress("load")
+    options = LoadOptions(
+        threads=threads, device=spec.replicas.device, trust_pickle=spec.trust_pickle, options=spec.options
+    )
+    return name, load_runtime(name, spec.path, options)
+
+
+def warm_up(runtime: Runtime, *, max_rows: int) -> str:
+    """Run real batches, so that no caller pays for first-time work; '' or what the model said against them.
+
+    Raises LoadFailure where a model cannot compute what its own signature describes in full. A model that takes
+    text or open shapes may rightly refuse an invented example: that is told, and it serves.
+    """
+    signature = runtime.signature
+    sizes = sorted({1, min(max_rows, WARM_UP_ROWS)}) if signature.batchable else [1]
+    for rows in sizes:
+        try:
+            outputs = runtime.predict(runtime.example(rows))
+            check_outputs(signature, outputs, rows)
+        except InvalidOutput as error:
+            raise LoadFailure(f"warm-up with {rows} rows: {error.message}") from error
+        except ModelFailure as error:
+            if _is_determined(signature):
+                raise LoadFailure(f"warm-up with {rows} rows of zeros: {error.message}") from error
+            logger.warning("the model refused a made-up warm-up batch; it serves all the same: %s", error.message)
+            return error.message
+    return ""
+
+
+def _is_determined(signature: Signature) -> bool:
+    """Whether an example is certainly one of the inputs that the model was made for."""
+    first = 1 if signature.batchable else 0
+    return all(spec.datatype != "BYTES" and -1 not in spec.shape[first:] for spec in signature.inputs)
