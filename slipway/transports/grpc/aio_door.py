@@ -1,0 +1,193 @@
+"""The gRPC door on grpc.aio alone: complete, portable and slow. The native door keeps one behind itself for streams."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from difflib import get_close_matches
+from typing import Any, NoReturn
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError
+
+from slipway.errors import Draining, MalformedRequest, SlipwayError, Unsupported
+from slipway.infer.request import NEVER
+from slipway.transports.grpc.flights import Flights
+from slipway.transports.grpc.handlers import REFUSED, STOPPED, Call, Handlers, Outcome, hide
+from slipway.transports.grpc.messages import HEALTH, INFERENCE
+from slipway.transports.grpc.reflection import PATHS as REFLECTION_PATHS
+from slipway.transports.grpc.reflection import reflect
+from slipway.transports.grpc.status import status_of
+from slipway.transports.grpc.streams import InferStream, watch_health
+
+Context = Any  # grpc.aio.ServicerContext, which has no types
+
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+_SENDING_S = 1.0
+
+
+class AioDoor:
+    """All methods of `handlers`, the streams, health and reflection on one grpc.aio server.
+
+    Made and used on the event loop's thread.
+    """
+
+    kind = "grpcio"
+
+    def __init__(self, handlers: Handlers, *, max_message_bytes: int, reuse_port: bool = False) -> None:
+        self.port = 0
+        self._handlers = handlers
+        self._flights = Flights()
+        self._waiting: set[asyncio.Future[Outcome]] = set()
+        self._streams: set[InferStream] = set()
+        self._closing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._server = grpc.aio.server(
+            handlers=[_Router(self, handlers)],
+            options=[
+                ("grpc.max_receive_message_length", max_message_bytes),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.so_reuseport", int(reuse_port)),
+            ],
+        )
+
+    async def open(self, target: str) -> None:
+        """Serve at `host:port` or `unix:path`. Raises RuntimeError when it cannot be had."""
+        self.port = self._server.add_insecure_port(target)
+        await self._server.start()
+
+    async def close(self, drain_s: float) -> None:
+        """Refuse new calls, let those on their way finish for up to `drain_s`, refuse the rest, and end."""
+        self._handlers.draining = True
+        for stream in list(self._streams):
+            stream.stop()
+        await self._flights.all_landed(drain_s)
+        for future in list(self._waiting):
+            if not future.done():
+                future.set_result(Draining(STOPPED))
+        if not self._closing.done():
+            self._closing.set_result(None)
+        # Every call has its answer by now; the grace is for these to be sent.
+        await self._server.stop(_SENDING_S)
+
+    async def serve_unary(self, path: str, payload: bytes, context: Context) -> bytes:
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+        def answer(outcome: Outcome) -> None:
+            if not future.done():
+                future.set_result(outcome)
+
+        self._flights.start()
+        self._waiting.add(future)
+        ticket = self._handlers.call(path, payload, _call_of(context), answer)
+        try:
+            outcome = await future
+        except asyncio.CancelledError:
+            if ticket is not None:
+                ticket.cancel()
+            raise
+        finally:
+            self._waiting.discard(future)
+            self._flights.end()
+        if isinstance(outcome, SlipwayError):
+            if ticket is not None and isinstance(outcome, Draining):
+                ticket.cancel()
+            await _abort(context, outcome)
+        assert isinstance(outcome, bytes)
+        return outcome
+
+    async def serve_infer_stream(self, _: Any, context: Context) -> None:
+        if self._handlers.draining:
+            await _abort(context, Draining(REFUSED))
+        stream = InferStream(self._handlers, context, _call_of(context))
+        self._streams.add(stream)
+        self._flights.start()
+        try:
+            await self._run(stream.run(), context)
+        finally:
+            self._streams.discard(stream)
+            self._flights.end()
+        if stream.stopped:
+            await _abort(context, Draining(REFUSED))
+
+    async def serve_watch(self, payload: bytes, context: Context) -> None:
+        await self._run(watch_health(self._handlers, context, payload), context)
+
+    async def serve_reflection(self, service: str, context: Context) -> None:
+        async def answer_all() -> None:
+            while (payload := await context.read()) is not grpc.aio.EOF:
+                await context.write(reflect(service, payload))
+
+        await self._run(answer_all(), context)
+
+    async def _run(self, work: Coroutine[Any, Any, None], context: Context) -> None:
+        """Run a stream's work to its end, or until the door closes."""
+        task = asyncio.create_task(work)
+        try:
+            await asyncio.wait({task, self._closing}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                await _abort(context, Draining(STOPPED))
+            task.result()
+        except DecodeError as error:
+            await _abort(context, MalformedRequest(f"the message cannot be read: {error}"))
+        except (asyncio.CancelledError, grpc.aio.AbortError, grpc.aio.BaseError):
+            raise
+        except Exception as error:
+            await _abort(context, hide(error))
+        finally:
+            task.cancel()
+
+
+class _Router(grpc.GenericRpcHandler):  # type: ignore[misc]
+    """Finds the function of a path. Messages stay bytes: the handlers parse them, once."""
+
+    def __init__(self, door: AioDoor, handlers: Handlers) -> None:
+        self._methods: dict[str, grpc.RpcMethodHandler] = {
+            f"/{INFERENCE}/ModelStreamInfer": grpc.stream_stream_rpc_method_handler(door.serve_infer_stream),
+            f"/{HEALTH}/Watch": grpc.unary_stream_rpc_method_handler(door.serve_watch),
+        }
+        for path in handlers.unary:
+            self._methods[path] = grpc.unary_unary_rpc_method_handler(_bind(door.serve_unary, path))
+        for path, service in REFLECTION_PATHS.items():
+            self._methods[path] = grpc.stream_stream_rpc_method_handler(_bind_stream(door.serve_reflection, service))
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+        path = details.method
+        return self._methods.get(path) or grpc.stream_stream_rpc_method_handler(self._refusal(path))
+
+    def _refusal(self, path: str) -> Callable[[Any, Context], Awaitable[None]]:
+        near = get_close_matches(path, self._methods, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+
+        async def refuse(_: Any, context: Context) -> None:
+            await _abort(context, Unsupported(f"no method {path} here{hint}"))
+
+        return refuse
+
+
+def _bind(serve: Callable[[str, bytes, Context], Awaitable[bytes]], path: str) -> Callable[..., Awaitable[bytes]]:
+    async def handle(payload: bytes, context: Context) -> bytes:
+        return await serve(path, payload, context)
+
+    return handle
+
+
+def _bind_stream(serve: Callable[[str, Context], Awaitable[None]], service: str) -> Callable[..., Awaitable[None]]:
+    async def handle(_: Any, context: Context) -> None:
+        await serve(service, context)
+
+    return handle
+
+
+def _call_of(context: Context) -> Call:
+    now = time.monotonic()
+    remaining = context.time_remaining()
+    trace = next((value for key, value in context.invocation_metadata() if key == "traceparent"), "")
+    return Call(now, NEVER if remaining is None else now + remaining, trace)
+
+
+async def _abort(context: Context, error: SlipwayError) -> NoReturn:
+    code, message, trailers = status_of(error)
+    await context.abort(_CODES[code], message, tuple(trailers))
+    raise AssertionError("abort raises")
