@@ -1,0 +1,120 @@
+"""HTTP sockets: urllib3 for the blocking client, aiohttp for the asyncio one. They carry bytes and know nothing more.
+
+Two libraries, since each is the fastest and most trusted of its kind, and what is written twice is this file only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from slipway.client.exchange import Incoming, Lost, Send, TimedOut
+from slipway.errors import MissingExtra
+
+if TYPE_CHECKING:
+    import ssl
+
+    import aiohttp
+
+_MISSING = "calling over HTTP needs {}: pip install 'slipway[client]'"
+# Compressing floats costs more time than it saves on the networks where models are served.
+_HEADERS = {"accept-encoding": "identity"}
+
+
+class UrllibLink:
+    """Thread-safe: a pool of at most `connections`, each kept alive between calls."""
+
+    def __init__(
+        self, origin: str, *, headers: Mapping[str, str], connections: int, tls: ssl.SSLContext | None
+    ) -> None:
+        try:
+            import urllib3
+        except ImportError:
+            raise MissingExtra(_MISSING.format("urllib3")) from None
+        settings: dict[str, Any] = {} if tls is None else {"ssl_context": tls}
+        self._urllib3 = urllib3
+        self._pool = urllib3.connection_from_url(origin, maxsize=connections, block=True, **settings)
+        self._headers = _HEADERS | dict(headers)
+
+    def send(self, what: Send) -> Incoming | Lost | TimedOut:
+        outgoing, faults = what.outgoing, self._urllib3.exceptions
+        try:
+            answer = self._pool.urlopen(
+                outgoing.method,
+                outgoing.path,
+                body=outgoing.body or None,
+                headers=self._headers | outgoing.headers,
+                retries=False,
+                redirect=False,
+                timeout=self._urllib3.Timeout(total=what.timeout_s),
+                pool_timeout=what.timeout_s,  # type: ignore[arg-type]  # floats are fine
+            )
+        except (faults.TimeoutError, faults.EmptyPoolError):
+            return TimedOut()
+        except (faults.NewConnectionError, faults.SSLError) as error:
+            return Lost(str(error), sent=False)
+        except (faults.HTTPError, OSError) as error:
+            return Lost(str(error) or type(error).__name__, sent=True)
+        return Incoming(answer.status, _lower(answer.headers), answer.data)
+
+    def close(self) -> None:
+        self._pool.close()
+
+
+class AiohttpLink:
+    """For one event loop: the session begins with the first call."""
+
+    def __init__(
+        self, origin: str, *, headers: Mapping[str, str], connections: int, tls: ssl.SSLContext | None
+    ) -> None:
+        try:
+            import aiohttp
+        except ImportError:
+            raise MissingExtra(_MISSING.format("aiohttp")) from None
+        self._aiohttp = aiohttp
+        self._origin = origin
+        self._connections = connections
+        self._tls = tls
+        self._headers = _HEADERS | dict(headers)
+        self._session: aiohttp.ClientSession | None = None
+
+    def _begin(self) -> aiohttp.ClientSession:
+        library = self._aiohttp
+        session: aiohttp.ClientSession = library.ClientSession(
+            connector=library.TCPConnector(limit=self._connections, ssl=True if self._tls is None else self._tls),
+            cookie_jar=library.DummyCookieJar(),
+            headers=self._headers,
+        )
+        return session
+
+    async def send(self, what: Send) -> Incoming | Lost | TimedOut:
+        from yarl import URL
+
+        if self._session is None:
+            self._session = self._begin()
+        outgoing, faults = what.outgoing, self._aiohttp
+        try:
+            async with self._session.request(
+                outgoing.method,
+                URL(self._origin + outgoing.path, encoded=True),
+                data=outgoing.body or None,
+                headers=outgoing.headers,
+                allow_redirects=False,
+                timeout=faults.ClientTimeout(total=what.timeout_s),
+            ) as answer:
+                return Incoming(answer.status, _lower(answer.headers), await answer.read())
+        except TimeoutError:
+            return TimedOut()
+        except faults.ClientConnectorError as error:
+            return Lost(str(error), sent=False)
+        except (faults.ClientError, OSError) as error:
+            return Lost(str(error) or type(error).__name__, sent=True)
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+
+def _lower(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
