@@ -19,6 +19,7 @@ from slipway.wire.messages import (
     Drain,
     RepositoryChange,
     Routes,
+    Serving,
     Snapshot,
     SnapshotRequest,
 )
@@ -48,7 +49,7 @@ class Gateway:
     ) -> None:
         self.number = number
         self.last: Snapshot | None = None
-        self.ports = (-1, -1)
+        self.serving = False
         self._spec = spec
         self._runtime_folder = runtime_folder
         self._routes = routes
@@ -87,6 +88,7 @@ class Gateway:
         return answer
 
     def _plan(self) -> ChildPlan:
+        self.serving = False
         if self.last is not None:
             self._tally.keep(self.last.series)
             self._past_cpu_s, self.last = self.cpu_s, None
@@ -105,6 +107,8 @@ class Gateway:
             waiting = self._waiting.pop(message.number, None)
             if waiting is not None and not waiting.done():
                 waiting.set_result(message)
+        elif isinstance(message, Serving):
+            self.serving = message.ready
         elif isinstance(message, RepositoryChange):
             self._asked(self, message)
 
@@ -187,6 +191,11 @@ class Gateways:
     def failed(self) -> bool:
         """One of them could not begin at the first start."""
         return self.settled.done() and self.settled.result() is not None
+
+    @property
+    def serving(self) -> bool:
+        """Every gateway reaches a replica of every version that should serve."""
+        return all(gateway.serving for gateway in self.all)
 
     @property
     def gone(self) -> bool:

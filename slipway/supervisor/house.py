@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from slipway.transports.http.server import HttpDoor
 
 TICK_S = 0.1
+TELL_WITHIN_S = 2.0
 KILL_WITHIN_S = 5.0
 """After a SIGKILL a process is gone in no time, unless the kernel itself waits for a disk; then we go without it."""
 
@@ -117,7 +118,7 @@ class House:
                 changed=self._changed,
             )
 
-        self.repository = Repository(specs=spec.models, make=make_version, changed=self._changed)
+        self.repository = Repository(specs=spec.models, make=make_version, changed=self._changed, told=self._told)
         self.gateways = Gateways(
             spec=spec,
             runtime_folder=str(folder.path),
@@ -138,6 +139,7 @@ class House:
         self._stop = asyncio.Event()
         self._at_once = asyncio.Event()
         self._last_signal = 0
+        self._watching = False
         self._errands: set[asyncio.Task[None]] = set()
 
     async def live(self) -> int:
@@ -153,6 +155,7 @@ class House:
             if start.done():
                 start.result()
             await stop
+            start.cancel()
             await self._drain()
         finally:
             for task in (*tasks, *self._errands):
@@ -170,6 +173,7 @@ class House:
     async def _start(self) -> None:
         """Launch first and import later: the children's own start takes the longest."""
         self._step()
+        self._watching = True
         from slipway.supervisor.admin import open_admin_door
 
         doors = self._spec.doors
@@ -178,8 +182,9 @@ class House:
         errors = await self._settled()
         for error in errors:
             logger.error("%s", error.message)
-        if self.observer.draining:
-            return
+        while not (errors or self.gateways.serving):
+            await asyncio.sleep(0.005)
+        self._watching = False
         self.observer.started = True
         self._watcher.ready(self.observer.addresses, self.repository.routes().versions)
 
@@ -209,8 +214,12 @@ class House:
 
     def _changed(self) -> None:
         self.gateways.publish()
-        if not self.observer.started and not self.observer.draining:
+        if self._watching:
             self._watcher.loading(self._stages())
+
+    async def _told(self) -> None:
+        """A gateway answers in turn, so with its numbers it says that it has heard what was said before."""
+        await self.gateways.refresh(timeout_s=TELL_WITHIN_S)
 
     def _stages(self) -> dict[str, str]:
         posts = [replica.post for load in self.repository.loads() for replica in load.replicas]
@@ -230,7 +239,7 @@ class House:
 
     async def _drain(self) -> None:
         """Gateways first, so that what they accepted is answered while the workers are still there."""
-        self.observer.draining = True
+        self.observer.draining, self._watching = True, False
         self._watcher.draining()
         self.gateways.retire(drain_s=self._spec.drain_s)
         await self._until(lambda: self.gateways.gone)

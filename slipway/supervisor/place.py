@@ -18,6 +18,7 @@ from enum import Enum
 
 import msgspec
 
+from slipway.launchers.launcher import EXIT_OUT_OF_MEMORY
 from slipway.supervisor.backoff import Backoff
 
 STARTING, READY, STOPPING, BACKING_OFF, STOPPED = "starting", "ready", "stopping", "backing_off", "stopped"
@@ -207,6 +208,8 @@ class Place:
 
 def ending_of(status: int) -> Ending:
     """What an exit status says."""
+    if status == EXIT_OUT_OF_MEMORY:
+        return Ending("memory", "out of memory: an allocation failed at its limit (--memory-mb)")
     if status >= 0:
         return Ending("exit", f"exit with status {status}")
     try:

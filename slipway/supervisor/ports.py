@@ -95,7 +95,7 @@ def _explain(error: OSError, *, option: str, host: str, port: int) -> SetupError
 
 def _holder(port: int) -> str:
     """Who it is, as far as this user may know."""
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     with contextlib.suppress(psutil.Error, OSError):
         for connection in psutil.net_connections(kind="tcp"):

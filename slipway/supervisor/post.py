@@ -70,11 +70,13 @@ class Post:
             self._line.say(message)
 
     def retire(self, *, patience_s: float | None = None, farewell: ControlMessage | None = None) -> None:
-        """End it for good: with `farewell` when it is ready and has one, else with SIGTERM; with SIGKILL when its
-        patience is over."""
+        """End it for good: with `farewell`, else with SIGTERM; with SIGKILL when its patience is over, and at once
+        while it is not ready: then it has nothing to finish."""
         ready = self.place.state == READY
-        if self.place.retire(self._clock.now(), patience_s=patience_s if ready else None) and self._child is not None:
-            if farewell is not None and ready:
+        if self.place.retire(self._clock.now(), patience_s=patience_s) and self._child is not None:
+            if not ready:
+                self._child.kill()
+            elif farewell is not None:
                 self.say(farewell)
             else:
                 self._child.terminate()

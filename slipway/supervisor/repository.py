@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from difflib import get_close_matches
 
 from slipway.errors import Conflict, NotFound, SlipwayError
@@ -33,7 +33,8 @@ class Shelf:
 
 
 class Repository:
-    """`make` builds a version from its spec, with generations that begin above the given one."""
+    """`make` builds a version from its spec, with generations that begin above the given one. After
+    `changed`, `told` waits until the gateways have taken note."""
 
     def __init__(
         self,
@@ -41,12 +42,14 @@ class Repository:
         specs: tuple[ModelSpec, ...],
         make: Callable[[ModelSpec, int], Version],
         changed: Callable[[], None],
+        told: Callable[[], Awaitable[object]],
     ) -> None:
         self.shelves = [Shelf(spec) for spec in specs]
         for shelf in self.shelves:
             shelf.current = make(shelf.spec, 0)
         self._make = make
         self._changed = changed
+        self._told = told
 
     def step(self) -> None:
         for shelf in self.shelves:
@@ -130,9 +133,7 @@ class Repository:
         else:
             shelf.leaving.append(fresh)
             shelf.failure = error.message
-        self._changed()  # gateways move over before the old ones are asked to end
-        for load in shelf.leaving:
-            load.retire()
+        await self._see_off(shelf)
         if error is not None:
             raise error
 
@@ -141,11 +142,17 @@ class Repository:
             raise Conflict(f"model {shelf.spec.name!r} is not loaded")
         shelf.wanted, shelf.failure = False, "unloaded"
         self._leave(shelf)
-        self._changed()
-        for load in list(shelf.leaving):
-            load.retire()
+        await self._see_off(shelf)
         while shelf.leaving:  # memory has really returned when this is answered
             await asyncio.sleep(0.02)
+
+    async def _see_off(self, shelf: Shelf) -> None:
+        """Gateways move over first; what they had sent before is still answered by those that leave."""
+        self._changed()
+        await self._told()
+        for load in list(shelf.leaving):
+            await load.rest()
+            load.retire()
 
     def _leave(self, shelf: Shelf) -> None:
         if shelf.current is not None:

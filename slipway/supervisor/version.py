@@ -27,7 +27,8 @@ ERRORS = {error.code: error for error in every_error()}
 
 
 class Replica:
-    """A post, and what its worker said of itself. `cpu_s` counts all generations."""
+    """A post, and what its worker said of itself. `cpu_s` counts all generations; `quiet_beats` those in a row
+    between which it computed nothing."""
 
     def __init__(
         self,
@@ -49,6 +50,7 @@ class Replica:
         self._spec = spec
         self._folder = folder
         self._logs = logs
+        self.quiet_beats = 0
         self._socket = self._scratch = ""
         self._past_cpu_s = 0.0
         wanted = spec.replicas
@@ -106,6 +108,8 @@ class Replica:
         if isinstance(message, Ready):
             self.facts = message.facts
         elif isinstance(message, Beat):
+            idle = message.busy_s == 0.0 and message.batches == self.beat.batches
+            self.quiet_beats = self.quiet_beats + 1 if idle else 0
             self.beat = message
             self.post.place.beat(busy_s=message.busy_s, rss_bytes=message.rss_bytes)
 
@@ -149,6 +153,14 @@ class Version:
     def step(self) -> None:
         for replica in self.replicas:
             replica.post.step()
+
+    async def rest(self) -> None:
+        """Wait until the replicas, which get no more work, have nothing left to compute; not for ever."""
+        for replica in self.replicas:
+            replica.quiet_beats = 0
+        until = self._clock.now() + self.spec.replicas.hang_s
+        while self._clock.now() < until and any(r.ready and not r.quiet_beats for r in self.replicas):
+            await asyncio.sleep(0.02)
 
     def retire(self) -> None:
         for replica in self.replicas:

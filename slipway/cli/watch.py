@@ -1,0 +1,134 @@
+"""What the person at the terminal sees of a server: how far it is, that it is ready, how to call it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from typing import Any
+
+from slipway.cli.sample import curl_sample
+from slipway.infer.signature import TensorSpec
+from slipway.logs import fields
+from slipway.supervisor.house import Watcher
+from slipway.supervisor.status import Addresses
+from slipway.wire.messages import VersionRoutes
+
+logger = logging.getLogger(__name__)
+
+
+def watcher_for(*, log_json: bool) -> Watcher:
+    if log_json:
+        return LogWatcher()
+    return LiveWatcher() if sys.stdout.isatty() and sys.stderr.isatty() else PlainWatcher()
+
+
+class LogWatcher:
+    """Everything as log records, for machines that read them."""
+
+    def __init__(self) -> None:
+        self._stages: dict[str, str] = {}
+
+    def loading(self, stages: dict[str, str]) -> None:
+        for name, stage in stages.items():
+            if self._stages.get(name) != stage:
+                logger.info("%s: %s", name, stage, extra=fields(process_name=name, stage=stage))
+        self._stages = stages
+
+    def ready(self, addresses: Addresses, versions: list[VersionRoutes]) -> None:
+        models = ", ".join(f"{version.spec.name} {version.spec.version}" for version in versions)
+        extra = fields(http=addresses.http, grpc=addresses.grpc, admin=addresses.admin, models=models)
+        logger.info("slipway is ready", extra=extra)
+
+    def draining(self) -> None:
+        logger.info("draining: finishing what was accepted; a second signal stops at once")
+
+
+class PlainWatcher(LogWatcher):
+    """Progress as log records on standard error, the ready page as text on standard output."""
+
+    def ready(self, addresses: Addresses, versions: list[VersionRoutes]) -> None:
+        say("\n".join(ready_page(addresses, versions)))
+
+
+class LiveWatcher:
+    """On a terminal: a line for each process while it loads, then the ready page in their place."""
+
+    def __init__(self) -> None:
+        self._live: Any = None
+
+    def loading(self, stages: dict[str, str]) -> None:
+        from rich.live import Live
+        from rich.spinner import Spinner
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table.grid(padding=(0, 1))
+        for name, stage in stages.items():
+            done = stage == "ready"
+            table.add_row(Text("✓", "green") if done else Spinner("dots"), name, Text(stage, "dim"))
+        if self._live is None:
+            self._live = Live(table, transient=True, refresh_per_second=12)
+            self._live.start()
+        else:
+            self._live.update(table)
+
+    def ready(self, addresses: Addresses, versions: list[VersionRoutes]) -> None:
+        self._stop()
+        title, *page = ready_page(addresses, versions)
+        say("\n".join((f"\x1b[1;32m{title}\x1b[0m", *page)))
+
+    def draining(self) -> None:
+        self._stop()
+        say("\nDraining: finishing what was accepted. Ctrl-C again stops at once.")
+
+    def _stop(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    close = _stop
+
+
+def say(text: str) -> None:
+    """To standard output, unless nobody reads it: that is no reason to stop serving."""
+    with contextlib.suppress(OSError):
+        print(text, flush=True)
+
+
+def ready_page(addresses: Addresses, versions: list[VersionRoutes]) -> list[str]:
+    """The title, then lines of plain text."""
+    page = ["Slipway is ready", ""]
+    if addresses.http:
+        page.append(f"  HTTP     {addresses.http}")
+    if addresses.grpc:
+        page.append(f"  gRPC     {addresses.grpc}")
+    if addresses.admin:
+        page.append(f"  Metrics  {addresses.admin}/metrics")
+        page.append(f"  Status   {addresses.admin}/api/v1/status")
+    page.append("")
+    for version in versions:
+        page.extend(_describe(version))
+    first = next((version for version in versions if version.facts and version.replicas), None)
+    if first is not None and first.facts is not None and addresses.http:
+        page += ["", "Try it:", f"  {curl_sample(url=addresses.http, model=first.spec.name, facts=first.facts)}"]
+    page += ["", "Ctrl-C drains and stops."]
+    return page
+
+
+def _describe(version: VersionRoutes) -> list[str]:
+    spec, facts = version.spec, version.facts
+    title = f"  {spec.name} {spec.version}"
+    if facts is None:
+        return [f"{title}  not ready: {version.failure or 'still loading'}"]
+    replicas = f"{len(version.replicas)} replica{'' if len(version.replicas) == 1 else 's'}"
+    return [
+        f"{title}  {replicas}, {facts.platform}, sandbox: {facts.sandbox or 'none'}",
+        f"    in   {_tensors(facts.signature.inputs)}",
+        f"    out  {_tensors(facts.signature.outputs)}",
+    ]
+
+
+def _tensors(specs: tuple[TensorSpec, ...]) -> str:
+    shown = ", ".join(f"{spec.name} {spec.datatype} {list(spec.shape)}" for spec in specs[:4])
+    return shown if len(specs) <= 4 else f"{shown}, and {len(specs) - 4} more"
