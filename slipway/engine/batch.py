@@ -8,7 +8,7 @@ from typing import Any
 
 from slipway.errors import InvalidOutput
 from slipway.infer.request import Done, Request
-from slipway.infer.tensor import DATATYPES, Buffer, Tensor, join_rows, row_offsets, take_rows
+from slipway.infer.tensor import DATATYPES, BatchOutput, Buffer, Tensor, join_rows, row_offsets, take_rows
 from slipway.schedule.queue import Entry, Slice
 from slipway.wire.messages import TensorHead
 
@@ -90,6 +90,7 @@ def split_outputs(outputs: Sequence[Tensor], slices: Sequence[Slice[Pending]]) -
         if not shape or shape[0] != rows:
             raise InvalidOutput(f"output {name!r} has shape {list(shape)}, expected {rows} rows")
         rest = shape[1:]
+        whole = BatchOutput(output)
         view = memoryview(output.data)
         step = DATATYPES[datatype].item_bytes * prod(rest)
         offsets = None if DATATYPES[datatype].item_bytes else row_offsets(output)
@@ -98,7 +99,7 @@ def split_outputs(outputs: Sequence[Tensor], slices: Sequence[Slice[Pending]]) -
             count = stop - start
             end = row + count
             data = view[row * step : end * step] if offsets is None else view[offsets[row] : offsets[end]]
-            mine.append(Tensor(name, datatype, (count, *rest), data))
+            mine.append(Tensor(name, datatype, (count, *rest), data, whole, row))
             row = end
     return split
 

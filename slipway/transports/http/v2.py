@@ -29,7 +29,7 @@ _MODEL_VERBS = {"": "GET", "ready": "GET", "config": "GET", "stats": "GET", "inf
 class Route:
     """Where a head leads: what to call, and the model and version that the path names."""
 
-    __slots__ = ("call", "json_bytes", "model", "timeout_s", "version")
+    __slots__ = ("call", "json_bytes", "model", "request_id", "timeout_s", "trace", "version")
 
     def __init__(self, call: Callable[[Exchange, Route], None], model: str = "", version: str = "") -> None:
         self.call = call
@@ -37,6 +37,8 @@ class Route:
         self.version = version
         self.json_bytes: int | None = None
         self.timeout_s = 0.0
+        self.trace = ""
+        self.request_id = ""
 
 
 class InferCall:
@@ -124,6 +126,8 @@ class OpenInference:
         if verb == "infer":
             route.json_bytes = _number_header(head, JSON_LENGTH_HEADER)
             route.timeout_s = (_number_header(head, TIMEOUT_HEADER) or 0) / 1000
+            route.trace = head.headers.get("traceparent", "")
+            route.request_id = head.headers.get("x-request-id", "")
         return route
 
     def _no_such_path(self, path: str) -> str:
@@ -143,13 +147,12 @@ class OpenInference:
             exchange.body, json_bytes=route.json_bytes, model=route.model, version=route.version, now=now
         )
         exchange.body = b""
-        headers = exchange.head.headers
         if route.timeout_s:
             request.deadline = min(request.deadline, now + route.timeout_s)
-        if "traceparent" in headers:
-            request.trace = headers["traceparent"]
-        if not request.id and "x-request-id" in headers:
-            request.id = headers["x-request-id"]
+        if route.trace:
+            request.trace = route.trace
+        if route.request_id and not request.id:
+            request.id = route.request_id
         ticket = self._service.infer(request, InferCall(exchange, wanted).done)
         if ticket is not None:
             exchange.on_cancel = ticket.cancel

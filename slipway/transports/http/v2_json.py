@@ -8,6 +8,7 @@ buffers.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from difflib import get_close_matches
 from math import isfinite, prod
 from typing import Any
@@ -22,6 +23,8 @@ from slipway.transports.http import v2_numbers
 
 LARGE_JSON_BYTES = 32_768
 SMALL_ELEMENTS = 512
+_MAX_MEMORY = 4096
+SMALL_BYTES = 2048
 
 
 class InputBody(msgspec.Struct, gc=False, forbid_unknown_fields=True):
@@ -155,13 +158,15 @@ def _from_binary(given: InputBody, size: Any, binary: bytes, at: int) -> Tensor:
 
 def _from_json(given: InputBody) -> Tensor:
     data, datatype = given.data, given.datatype
-    facts = DATATYPES[datatype]
-    elements = prod(given.shape)
-    if type(data) is list and facts.typecode and len(data) == elements <= SMALL_ELEMENTS:
+    shape = tuple(given.shape)
+    pack = _packer(datatype, shape)
+    if pack is not None and type(data) is list:
         try:  # flat, small and right, as nearly all are
-            return Tensor(given.name, datatype, tuple(given.shape), _packer(elements, facts.typecode)(*data))
+            return Tensor(given.name, datatype, shape, pack(*data))
         except (struct.error, TypeError, OverflowError):
-            pass  # nested, of another type, or out of range: the long way finds out
+            pass  # nested, of another type, too few or out of range: the long way finds out
+    facts = DATATYPES[datatype]
+    elements = prod(shape)
     if data is msgspec.UNSET:
         raise InvalidInput(f"input {given.name!r} has neither data nor binary_data_size")
     if isinstance(data, v2_numbers.Numbers):
@@ -170,7 +175,7 @@ def _from_json(given: InputBody) -> Tensor:
         raw = pack_bytes([_text(given.name, item) for item in _flatten(given, data)])
     else:
         raw = v2_numbers.pack(given.name, datatype, _flatten(given, data))
-    tensor = Tensor(given.name, datatype, tuple(given.shape), raw)
+    tensor = Tensor(given.name, datatype, shape, raw)
     found = len(raw) // facts.item_bytes if facts.item_bytes else -1
     if found not in (-1, elements):
         raise InvalidInput(
@@ -180,14 +185,24 @@ def _from_json(given: InputBody) -> Tensor:
     return tensor
 
 
-_PACKERS: dict[tuple[int, str], Any] = {}
+_Packer = Callable[..., bytes]
+_PACKERS: dict[tuple[str, tuple[int, ...]], _Packer | None] = {}
 
 
-def _packer(elements: int, typecode: str) -> Any:
-    pack = _PACKERS.get((elements, typecode))
-    if pack is None:
-        pack = _PACKERS[elements, typecode] = struct.Struct(f"<{elements}{typecode}").pack
-    return pack
+def _packer(datatype: str, shape: tuple[int, ...]) -> _Packer | None:
+    """Packs the elements of a small tensor, and raises struct.error unless there are as many as its shape says.
+
+    Remembered by datatype and shape, since shapes of requests repeat; None where the long way must be gone.
+    """
+    try:
+        return _PACKERS[datatype, shape]
+    except KeyError:
+        typecode, elements = DATATYPES[datatype].typecode, prod(shape)
+        pack = struct.Struct(f"<{elements}{typecode}").pack if typecode and elements <= SMALL_ELEMENTS else None
+        if len(_PACKERS) >= _MAX_MEMORY:
+            _PACKERS.clear()
+        _PACKERS[datatype, shape] = pack
+        return pack
 
 
 def _flatten(given: InputBody, data: Any) -> list[Any]:
@@ -251,8 +266,6 @@ def _read_outputs(outputs: list[OutputBody], wanted: Wanted) -> Wanted:
 
 _BEGINNINGS: dict[tuple[str, str], bytes] = {}
 _OUTPUT_HEADS: dict[tuple[str, str, tuple[int, ...]], bytes] = {}
-_MAX_MEMORY = 4096
-
 
 def encode_infer(response: Response, wanted: Wanted) -> tuple[bytes, int | None]:
     """The body of an answer, and the length of its JSON part where binary tensors follow it."""
@@ -301,6 +314,16 @@ def _output_head(tensor: Tensor) -> bytes:
 
 
 def _data_json(tensor: Tensor) -> bytes:
+    batch = tensor.batch
+    if batch is not None and len(tensor.data) <= SMALL_BYTES:
+        rows = batch.memo
+        if rows is None:
+            rows = batch.memo = v2_numbers.rows_to_json(batch.tensor)
+        count = tensor.shape[0]
+        if count == 1 and rows:
+            return rows[tensor.row]
+        if rows:
+            return b"[" + b",".join([row[1:-1] for row in rows[tensor.row : tensor.row + count]]) + b"]"
     typecode = DATATYPES[tensor.datatype].typecode
     if tensor.datatype == "BYTES":
         try:
