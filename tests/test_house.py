@@ -59,7 +59,6 @@ PLAIN_NAMES = "utils util common helpers helper manager managers misc _internal 
 PLAIN_CLASSES = ("Manager", "Helper", "Helpers", "Utils", "Util")
 FILE_LINES = 400
 FUNCTION_LINES = 60
-GENERATED = ("transports/grpc/pb/", "infer/oip/pb/")
 
 FLOOR = {room: number for number, rooms in enumerate(reversed(DRAWING.values())) for room in rooms.split()}
 
@@ -83,12 +82,9 @@ class Module(NamedTuple):
 
 
 def read_house(root: Path) -> dict[str, Module]:
-    """Every module of the package `slipway` below `root`, by dotted name; generated code is left out."""
+    """Every module of the package `slipway` below `root`, by dotted name."""
     modules = {}
     for path in sorted((root / "slipway").rglob("*.py")):
-        inside = path.relative_to(root / "slipway").as_posix()
-        if inside.startswith(GENERATED):
-            continue
         parts = path.relative_to(root).with_suffix("").parts
         is_package = parts[-1] == "__init__"
         name = ".".join(parts[:-1] if is_package else parts)

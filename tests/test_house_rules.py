@@ -104,11 +104,3 @@ def test_a_room_without_tests(tmp_path: Path) -> None:
     (tmp_path / "tests/wire/test_it.py").unlink()
     (wrong,) = check_house(tmp_path)
     assert wrong == "tests/wire/: room slipway/wire has no tests"
-
-
-def test_generated_code_is_exempt(tmp_path: Path) -> None:
-    build(tmp_path, {"transports/a.py": ""})
-    generated = tmp_path / "slipway/transports/grpc/pb/x_pb2.py"
-    generated.parent.mkdir(parents=True)
-    generated.write_text("import slipway.cli\n" + "x = 1\n" * 500)
-    assert check_house(tmp_path) == []

@@ -13,10 +13,10 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 
 from slipway.errors import Draining, MalformedRequest, SlipwayError, Unsupported
+from slipway.infer.protobuf.messages import HEALTH, INFERENCE
 from slipway.infer.request import NEVER
 from slipway.transports.grpc.flights import Flights
 from slipway.transports.grpc.handlers import REFUSED, STOPPED, Call, Handlers, Outcome, hide
-from slipway.transports.grpc.messages import HEALTH, INFERENCE
 from slipway.transports.grpc.reflection import PATHS as REFLECTION_PATHS
 from slipway.transports.grpc.reflection import reflect
 from slipway.transports.grpc.status import status_of

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from slipway.errors import Unsupported
+from slipway.infer.protobuf.messages import Message
 from slipway.infer.service import DurationStatistic, IndexEntry, ModelMetadata, ModelStatistics
 from slipway.infer.signature import TensorSpec
-from slipway.transports.grpc.messages import Message
 
 _SPECIAL_TYPES = {"BYTES": "TYPE_STRING"}
 

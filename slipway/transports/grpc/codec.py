@@ -14,10 +14,10 @@ from typing import Any, NamedTuple, TypeVar
 from google.protobuf.message import DecodeError
 
 from slipway.errors import InvalidInput, MalformedRequest, Unsupported
+from slipway.infer.protobuf.contents import has_typed_form, pack_contents, unpack_contents
+from slipway.infer.protobuf.messages import Message, ModelInferRequest, ModelInferResponse, ModelStreamInferResponse
 from slipway.infer.request import Request, Response
 from slipway.infer.tensor import DATATYPES, Buffer, Tensor, check_size
-from slipway.transports.grpc.contents import has_typed_form, pack_contents, unpack_contents
-from slipway.transports.grpc.messages import Message, ModelInferRequest, ModelInferResponse, ModelStreamInferResponse
 
 MAX_HEADS = 1024  # serialised heads of answers remembered; a head is about a hundred bytes
 OTHER_NAMES = {"STRING": "BYTES", "FLOAT": "FP32", "DOUBLE": "FP64", "BFLOAT16": "BF16", "HALF": "FP16"}

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 from google.protobuf.message import DecodeError
 
 from slipway.errors import Draining, MalformedRequest, NotFound, PayloadTooLarge, SlipwayError
+from slipway.infer.protobuf.messages import HEALTH, INFERENCE, POOL, Message, class_of
 from slipway.infer.request import NEVER, Request, Response
 from slipway.infer.service import Service, Ticket
 from slipway.logs import new_correlation
 from slipway.transports.grpc import answers
 from slipway.transports.grpc.codec import ResponseWriter, write_stream_error
-from slipway.transports.grpc.messages import HEALTH, INFERENCE, POOL, Message, class_of
 from slipway.transports.grpc.templates import RequestReader
 
 LOG = logging.getLogger(__name__)

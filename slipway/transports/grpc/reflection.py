@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from slipway.infer.protobuf.messages import HEALTH, INFERENCE, POOL, REFLECTION, Message, class_of
 from slipway.transports import codes
-from slipway.transports.grpc.messages import HEALTH, INFERENCE, POOL, REFLECTION, Message, class_of
 
 PATHS = {f"/{service}/ServerReflectionInfo": service for service in REFLECTION}
 """Both versions of the protocol; they differ only in name."""

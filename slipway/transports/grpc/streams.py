@@ -8,9 +8,9 @@ from typing import Any, Protocol
 
 import grpc.aio
 
+from slipway.infer.protobuf.messages import message_class
 from slipway.infer.service import Ticket
 from slipway.transports.grpc.handlers import Call, Handlers
-from slipway.transports.grpc.messages import message_class
 
 STREAM_IN_FLIGHT = 256
 """Requests of one stream that may be unanswered; then it is not read on, and the client's sending stalls."""

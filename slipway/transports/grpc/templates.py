@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError
 
+from slipway.infer.protobuf.messages import Message, ModelInferRequest
 from slipway.infer.request import NEVER, Request
 from slipway.infer.tensor import DATATYPES, Tensor
 from slipway.transports.grpc.codec import Asked, read_request, varint
-from slipway.transports.grpc.messages import Message, ModelInferRequest
 
 MAX_TEMPLATES = 256
 MAX_ALIKE = 4  # templates of messages of one length

@@ -1,6 +1,6 @@
 """Compiles the .proto files beside it to `descriptors.py`. Needs grpcio-tools:
 
-    pip install grpcio-tools && python -m slipway.transports.grpc.pb.generate
+    pip install grpcio-tools && python -m slipway.infer.protobuf.generate
 
 Descriptors, not generated classes: classes made by protoc import only with a protobuf runtime at least as new as
 protoc, and register themselves in the process-wide pool, where they clash with tritonclient's of the same names.

@@ -12,7 +12,7 @@ from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from slipway.transports.grpc.pb.descriptors import FILES_BASE85
+from slipway.infer.protobuf.descriptors import FILES_BASE85
 
 Message = Any  # classes made at run time: there is nothing for a type checker to see
 

@@ -10,8 +10,8 @@ import struct
 from typing import Any
 
 from slipway.errors import InvalidInput, MalformedRequest
+from slipway.infer.protobuf.messages import Message
 from slipway.infer.tensor import DATATYPES, Tensor, pack_bytes, unpack_bytes
-from slipway.transports.grpc.messages import Message
 
 FIELD: dict[str, str] = {
     "BOOL": "bool_contents",
