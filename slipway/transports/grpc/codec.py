@@ -21,6 +21,7 @@ from slipway.infer.tensor import DATATYPES, Buffer, Tensor, check_size
 
 MAX_HEADS = 1024  # serialised heads of answers remembered; a head is about a hundred bytes
 OTHER_NAMES = {"STRING": "BYTES", "FLOAT": "FP32", "DOUBLE": "FP64", "BFLOAT16": "BF16", "HALF": "FP16"}
+OTHER_NAMES |= {f"FLOAT{bits}": f"FP{bits}" for bits in (16, 32, 64)}
 
 T = TypeVar("T", bool, int)
 
@@ -96,7 +97,7 @@ def _check_form(tensor: Tensor) -> None:
     if datatype not in DATATYPES:
         upper = datatype.upper().removeprefix("TYPE_")
         near = [OTHER_NAMES[upper]] if upper in OTHER_NAMES else get_close_matches(upper, DATATYPES, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = f"; did you mean {near[0]}?" if near else "."
         raise InvalidInput(
             f"input {tensor.name!r} has unknown datatype {datatype!r}{hint} The datatypes are {', '.join(DATATYPES)}"
         )
