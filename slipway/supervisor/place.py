@@ -63,6 +63,7 @@ class Place:
         self.wanted = True
         self.generation = generation
         self.stage = ""
+        self.ever_ready = False
         self.restarts: Counter[str] = Counter()
         self.ending: Ending | None = None
         self.last: Ending | None = None
@@ -96,7 +97,7 @@ class Place:
 
     def became_ready(self, now: float) -> None:
         if self.state == STARTING:
-            self.stage = ""
+            self.stage, self.ever_ready = "", True
             self._enter(READY, now)
 
     def beat(self, *, busy_s: float = 0.0, rss_bytes: int = 0) -> None:

@@ -133,8 +133,8 @@ class Post:
         self._child, self._line, pid = None, None, self.pid
         self.pid = 0
         self.place.ended(status, now)
-        if self.place.wanted and self.place.last is not None:
-            logger.error(
-                "%s ended: %s", self.name, self.place.trouble(now), extra=fields(pid=pid, reason=self.place.last.reason)
-            )
+        place = self.place
+        first_try = not (place.ever_ready or place.restarts)  # its failure is reported by who began it
+        if place.wanted and place.last is not None and not first_try:
+            logger.error("%s ended: %s", self.name, place.trouble(now), extra=fields(pid=pid, reason=place.last.reason))
         self._changed()
