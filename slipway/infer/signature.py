@@ -12,13 +12,17 @@ from slipway.infer.tensor import Tensor
 
 
 class TensorSpec(msgspec.Struct, frozen=True):
-    """`shape`: -1 is any size. `also`: further datatypes that the runtime converts by itself."""
+    """`shape`: -1 is any size. `also`: further datatypes that the runtime converts by itself.
+
+    `column`: one column of a table, for which [rows, 1] is as good as the [rows] of `shape`.
+    """
 
     name: str
     datatype: str
     shape: tuple[int, ...]
     also: tuple[str, ...] = ()
     optional: bool = False
+    column: bool = False
 
 
 class Signature(msgspec.Struct, frozen=True):
@@ -46,7 +50,7 @@ def count_rows(signature: Signature, inputs: Sequence[Tensor]) -> int:
     if len(inputs) == 1 == len(form):  # by far the most common case
         spec, tensor = form[0], inputs[0]
         if tensor.name != spec.name:
-            _refuse_names(form, inputs)
+            _refuse_names(signature, form, inputs)
         _check(spec, tensor)
         return tensor.shape[0] if signature.batchable else 1
     by_name = {spec.name: spec for spec in form}
@@ -54,7 +58,7 @@ def count_rows(signature: Signature, inputs: Sequence[Tensor]) -> int:
     for tensor in inputs:
         found = by_name.pop(tensor.name, None)
         if found is None:
-            _refuse_names(form, inputs)
+            _refuse_names(signature, form, inputs)
             continue
         _check(found, tensor)
         if signature.batchable:
@@ -68,7 +72,7 @@ def count_rows(signature: Signature, inputs: Sequence[Tensor]) -> int:
     if missing:
         wanted = ", ".join(describe(spec) for spec in missing)
         raise InvalidInput(f"missing input {wanted}")
-    return rows if signature.batchable else 1
+    return rows if rows >= 0 else 1
 
 
 def batch_key(inputs: Sequence[Tensor]) -> tuple[object, ...]:
@@ -90,13 +94,15 @@ def _check(spec: TensorSpec, tensor: Tensor) -> None:
         for size, wanted_size in zip(shape, wanted_shape, strict=True):
             if size != wanted_size and wanted_size != -1:
                 fits = False
+    elif spec.column and len(shape) == 2 and shape[1] == 1:
+        fits = True
     if not fits:
         raise InvalidInput(
             f"input {spec.name!r} has shape {list(shape)}, expected {list(wanted_shape)} (-1 is any size)"
         )
 
 
-def _refuse_names(form: Sequence[TensorSpec], inputs: Sequence[Tensor]) -> None:
+def _refuse_names(signature: Signature, form: Sequence[TensorSpec], inputs: Sequence[Tensor]) -> None:
     """Raise for the first unknown or repeated name."""
     known = [spec.name for spec in form]
     seen: set[str] = set()
@@ -106,6 +112,8 @@ def _refuse_names(form: Sequence[TensorSpec], inputs: Sequence[Tensor]) -> None:
         seen.add(tensor.name)
         if tensor.name not in known:
             near = get_close_matches(tensor.name, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            wanted = ", ".join(describe(spec) for spec in form)
-            raise InvalidInput(f"unknown input {tensor.name!r}{hint} The model takes: {wanted}")
+            hint = f", did you mean {near[0]!r}?" if near else ";"
+            wanted = ", ".join(map(describe, signature.inputs))
+            if signature.columns:
+                wanted += ", or column by column: " + ", ".join(map(describe, signature.columns))
+            raise InvalidInput(f"unknown input {tensor.name!r}{hint} the model takes {wanted}")
