@@ -9,6 +9,8 @@ from slipway.errors import InvalidOutput
 from slipway.infer.signature import Signature, TensorSpec, describe
 from slipway.infer.tensor import DATATYPES, Tensor
 
+_ANY = (-1,)
+
 
 def check_outputs(signature: Signature, outputs: Sequence[Tensor], rows: int) -> None:
     """Raise InvalidOutput unless `outputs` are those of the signature, in its order, with `rows` rows each.
@@ -26,11 +28,8 @@ def check_outputs(signature: Signature, outputs: Sequence[Tensor], rows: int) ->
             raise InvalidOutput(f"the model gave output {tensor.name!r} where {describe(spec)} was expected")
         if tensor.datatype != spec.datatype and tensor.datatype not in spec.also:
             raise InvalidOutput(f"output {spec.name!r} has datatype {tensor.datatype}, expected {spec.datatype}")
-        if len(shape) != len(spec.shape):
-            _refuse_shape(spec, shape)
-        for size, wanted_size in zip(shape, spec.shape, strict=True):
-            if size != wanted_size and wanted_size != -1:
-                _refuse_shape(spec, shape)
+        if shape[1:] != spec.shape[1:] or spec.shape[:1] != _ANY:  # the common case costs no loop
+            _check_shape(spec, shape)
         if signature.batchable and (not shape or shape[0] != rows):
             got_rows = shape[0] if shape else "no"
             raise InvalidOutput(f"output {spec.name!r} has {got_rows} rows for {rows} rows of input, expected {rows}")
@@ -42,5 +41,7 @@ def check_outputs(signature: Signature, outputs: Sequence[Tensor], rows: int) ->
             )
 
 
-def _refuse_shape(spec: TensorSpec, shape: tuple[int, ...]) -> None:
-    raise InvalidOutput(f"output {spec.name!r} has shape {list(shape)}, expected {list(spec.shape)} (-1 is any size)")
+def _check_shape(spec: TensorSpec, shape: tuple[int, ...]) -> None:
+    wanted = spec.shape
+    if len(shape) != len(wanted) or any(size not in (-1, got) for size, got in zip(wanted, shape, strict=True)):
+        raise InvalidOutput(f"output {spec.name!r} has shape {list(shape)}, expected {list(wanted)} (-1 is any size)")

@@ -31,7 +31,7 @@ _READABLE = (
     "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime", "/etc/timezone", "/etc/os-release",
     "/etc/ssl", "/etc/pki", "/etc/ca-certificates", "/etc/resolv.conf", "/etc/nsswitch.conf", "/etc/hosts",
     "/etc/host.conf", "/etc/gai.conf", "/etc/services", "/etc/protocols", "/etc/passwd", "/etc/group",
-    "/etc/mime.types", "/etc/fonts", "/proc", "/sys/devices/system", "/sys/fs/cgroup", "/sys/kernel/mm",
+    "/etc/mime.types", "/etc/fonts", "/proc", "/sys/devices", "/sys/bus", "/sys/class", "/sys/fs/cgroup", "/sys/kernel/mm",
 )
 # fmt: on
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
