@@ -18,18 +18,16 @@ class Pending(Entry):
 
     `done` is None once the request was answered or given up; nothing is done for it from then on. `losses`: how
     often a replica died while it computed this request alone. `parts`: outputs so far of a request that left in
-    several batches, by first row. `left_at`: when the first of its rows left the queue.
+    several batches, by first row.
     """
 
-    __slots__ = ("cancel_hook", "compute_ns", "done", "left_at", "losses", "parts", "request")
+    __slots__ = ("cancel_hook", "done", "losses", "parts", "request")
 
     def __init__(self, request: Request, done: Done) -> None:
         self.request = request
         self.done: Done | None = done
         self.losses = 0
         self.parts: dict[int, tuple[int, list[Tensor]]] | None = None
-        self.left_at = 0.0
-        self.compute_ns = 0
         self.cancel_hook: Any = None
 
     def cancel(self) -> None:

@@ -82,8 +82,10 @@ class Engine:
 
     # --- requests in -------------------------------------------------------------------------------------------
 
-    def submit(self, request: Request, *, rows: int, done: Done) -> Pending:
+    def submit(self, request: Request, *, rows: int, done: Done, key: object = None) -> Pending:
         """Queue a request whose inputs were checked. `done` is called once, later.
+
+        `key`: equal for requests that may share a batch; None makes one of the inputs (slower).
 
         Raises Overloaded (full queue), NotReady (no replica), DeadlineExceeded (it has passed already).
         """
@@ -104,7 +106,7 @@ class Engine:
             now=now,
             rows=rows,
             nbytes=nbytes,
-            key=batch_key(request.inputs),
+            key=batch_key(request.inputs) if key is None else key,
             deadline=deadline,
             priority=request.priority,
         )
@@ -138,11 +140,7 @@ class Engine:
             slices = self._next_slices(now)
             if not slices:
                 return
-            batch = Batch(next(self._numbers), slices, now)
-            for entry, _, _ in slices:
-                if not entry.left_at:
-                    entry.left_at = now
-            self._idle.popleft().run(batch)
+            self._idle.popleft().run(Batch(next(self._numbers), slices, now))
 
     def _next_slices(self, now: float) -> list[Slice[Pending]]:
         while self._again:
@@ -208,7 +206,8 @@ class Engine:
         self._pump()
         self._limit.observe(rows=batch.rows, took_s=now - batch.sent_at)
         self._estimate.observe(rows=batch.rows, took_s=now - batch.sent_at)
-        self.meter.batch(rows=batch.rows, compute_ns=compute_ns)
+        meter = self.meter
+        meter.batch(rows=batch.rows, compute_ns=compute_ns)
         try:
             split = split_outputs(outputs, batch.slices)
         except InvalidOutput as error:
@@ -216,14 +215,23 @@ class Engine:
                 self._fail(entry, error)
             return
         for (entry, start, stop), mine in zip(batch.slices, split, strict=True):
-            if entry.done is None:
+            done = entry.done
+            if done is None:
                 continue
-            entry.compute_ns += compute_ns
-            whole: list[Tensor] | None = mine
+            whole = mine
             if stop - start != entry.rows:
-                whole = add_part(entry, start, stop, mine)
-            if whole is not None:
-                self._answer(entry, whole, now)
+                joined = add_part(entry, start, stop, mine)
+                if joined is None:
+                    continue
+                whole = joined
+            request = entry.request
+            if request.outputs is not None:
+                by_name = {tensor.name: tensor for tensor in whole}
+                whole = [by_name[name] for name in request.outputs]
+            entry.done = None
+            self.unanswered -= 1
+            meter.answered(request.protocol, entry.rows, now - entry.arrived, batch.sent_at - entry.arrived)
+            done(Response(request.model, self.spec.version, whole, request.id))
 
     def failed(self, link: Link, batch: Batch, failure: Failed) -> None:
         self._free(link)
@@ -250,19 +258,6 @@ class Engine:
         self._wake()
 
     # --- answers out ---------------------------------------------------------------------------------------------
-
-    def _answer(self, entry: Pending, outputs: list[Tensor], now: float) -> None:
-        done = entry.done
-        if done is None:
-            return
-        request = entry.request
-        if request.outputs is not None:
-            by_name = {tensor.name: tensor for tensor in outputs}
-            outputs = [by_name[name] for name in request.outputs]
-        entry.done = None
-        self.unanswered -= 1
-        self.meter.answered(entry, now)
-        done(Response(request.model, self.spec.version, outputs, request.id))
 
     def _fail(self, entry: Pending, error: SlipwayError) -> None:
         done = entry.done

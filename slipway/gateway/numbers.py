@@ -39,6 +39,7 @@ def _version_series(version: Version) -> Iterator[Series]:
     labels = (version.routes.spec.name, version.routes.spec.version)
     codes = Counter(version.refused)
     if version.engine is not None:
+        version.engine.meter.fold()
         codes.update(version.engine.meter.codes)
         yield from _engine_series(version.engine, labels)
     for (protocol, code), count in codes.items():

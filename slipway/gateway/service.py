@@ -16,7 +16,7 @@ from slipway.infer.service import (
     ServerMetadata,
     Ticket,
 )
-from slipway.infer.signature import count_rows, describe
+from slipway.infer.signature import describe
 from slipway.routing.table import VersionTable
 from slipway.wire.messages import RepositoryChange, RepositoryChanged, Routes
 
@@ -115,9 +115,7 @@ class GatewayService:
 
     def index(self, *, ready_only: bool = False) -> list[IndexEntry]:
         entries = []
-        for version in sorted(
-            self._table.all(), key=lambda v: (v.routes.spec.name, version_order(v.routes.spec.version))
-        ):
+        for version in self._table.all():
             routes = version.routes
             if version.ready:
                 entries.append(IndexEntry(routes.spec.name, routes.spec.version, "READY"))
@@ -145,12 +143,12 @@ class GatewayService:
             if self.draining:
                 raise Draining("the server is shutting down and takes no new requests", retry_after_s=1.0)
             engine = version.engine
-            if engine is None or version.signature is None or not engine.replicas:
+            if engine is None or not engine.replicas:
                 raise version.not_ready()
-            rows = count_rows(version.signature, request.inputs)
+            rows, key = version.measure(request.inputs)
             if request.outputs is not None and not version.output_names.issuperset(request.outputs):
                 raise InvalidInput(_unknown_output(version, request.outputs))
-            return engine.submit(request, rows=rows, done=done)
+            return engine.submit(request, rows=rows, done=done, key=key)
         except SlipwayError as error:
             version.refused[request.protocol, error.code] += 1
             raise
@@ -168,6 +166,7 @@ def _statistics(version: Version) -> ModelStatistics:
     if version.engine is None:
         return found
     meter = version.engine.meter
+    meter.fold()
     found.last_inference_ms = meter.last_ms
     found.inferences = meter.inferences
     found.executions = sum(count for count, _ in meter.batches.values())

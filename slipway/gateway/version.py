@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 
 from slipway.engine.engine import Engine
 from slipway.engine.link import Link
 from slipway.errors import NotReady
-from slipway.infer.signature import Signature
+from slipway.infer.signature import Signature, batch_key, count_rows
+from slipway.infer.tensor import Tensor
 from slipway.wire.messages import ReplicaAddress, VersionRoutes
 
 log = logging.getLogger(__name__)
 RECONNECT_S = 0.1
+MAX_FORMS = 4096
 
 
 class Version:
@@ -29,9 +31,31 @@ class Version:
         self.signature: Signature | None = None
         self.output_names: frozenset[str] = frozenset()
         self.refused: Counter[tuple[str, str]] = Counter()
+        self._forms: dict[Hashable, tuple[int, int]] = {}
+        self._keys: dict[Hashable, int] = {}
         self._changed = changed
         self._links: dict[tuple[int, int], Link] = {}
         self._connecting: dict[tuple[int, int], asyncio.Task[None]] = {}
+
+    def measure(self, inputs: Sequence[Tensor]) -> tuple[int, int]:
+        """Check inputs against the signature: the rows that they hold, and the number of their batch key.
+
+        Raises InvalidInput. Names, datatypes and shapes decide, and those of good requests repeat: they are remembered.
+        """
+        form: Hashable
+        if len(inputs) == 1:
+            only = inputs[0]
+            form = (only.name, only.datatype, only.shape)
+        else:
+            form = tuple([(tensor.name, tensor.datatype, tensor.shape) for tensor in inputs])
+        known = self._forms.get(form)
+        if known is None:
+            assert self.signature is not None  # a version that has an engine has its signature
+            rows = count_rows(self.signature, inputs)
+            if len(self._forms) >= MAX_FORMS:
+                self._forms.clear()
+            known = self._forms[form] = rows, self._keys.setdefault(batch_key(inputs), len(self._keys))
+        return known
 
     @property
     def ready(self) -> bool:
@@ -57,6 +81,7 @@ class Version:
             if self.engine is not None:
                 self.engine.close(NotReady(f"model {routes.spec.name!r} was loaded anew", retry_after_s=1.0))
             self.signature = facts.signature
+            self._forms.clear()
             self.output_names = frozenset(spec.name for spec in facts.signature.outputs)
             self.engine = Engine(routes.spec, batchable=facts.signature.batchable, changed=self._changed)
         wanted = {(place.index, place.generation): place for place in routes.replicas}

@@ -282,14 +282,16 @@ def encode_infer(response: Response, wanted: Wanted) -> tuple[bytes, int | None]
     binary: list[Any] = []
     for tensor in response.outputs:
         parts.append(separator)
-        parts.append(_output_head(tensor))
         if wanted is not JSON_ONLY and _goes_binary(tensor.name, wanted):
-            parts.append(b',"parameters":{"binary_data_size":%d}}' % len(tensor.data))
+            parts.append(b'%b,"parameters":{"binary_data_size":%d}}' % (_output_head(tensor), len(tensor.data)))
             binary.append(tensor.data)
+        elif tensor.batch is not None and tensor.shape[0] == 1 and _cut_from_batch(tensor):
+            rows = tensor.batch.memo
+            if rows is None:
+                rows = tensor.batch.memo = _rows_json(tensor, tensor.batch.tensor)
+            parts.append(rows[tensor.row])
         else:
-            parts.append(b',"data":')
-            parts.append(_data_json(tensor))
-            parts.append(b"}")
+            parts.append(b'%b,"data":%b}' % (_output_head(tensor), _data_json(tensor)))
         separator = b","
     parts.append(b"]}" if response.outputs else b',"outputs":[]}')
     if not binary:
@@ -313,17 +315,18 @@ def _output_head(tensor: Tensor) -> bytes:
     return head
 
 
+def _cut_from_batch(tensor: Tensor) -> bool:
+    """BYTES are written one by one: one caller's bytes that are no text must not spoil the batch."""
+    return 0 < len(tensor.data) <= SMALL_BYTES and tensor.datatype != "BYTES"
+
+
+def _rows_json(piece: Tensor, whole: Tensor) -> list[bytes]:
+    """Each row of a batch's output as the JSON of an output of its own: the whole batch is written in one go."""
+    head = _output_head(piece)
+    return [b'%b,"data":[%b]}' % (head, row) for row in v2_numbers.rows_to_json(whole)]
+
+
 def _data_json(tensor: Tensor) -> bytes:
-    batch = tensor.batch
-    if batch is not None and len(tensor.data) <= SMALL_BYTES:
-        rows = batch.memo
-        if rows is None:
-            rows = batch.memo = v2_numbers.rows_to_json(batch.tensor)
-        count = tensor.shape[0]
-        if count == 1 and rows:
-            return rows[tensor.row]
-        if rows:
-            return b"[" + b",".join([row[1:-1] for row in rows[tensor.row : tensor.row + count]]) + b"]"
     typecode = DATATYPES[tensor.datatype].typecode
     if tensor.datatype == "BYTES":
         try:
