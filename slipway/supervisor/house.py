@@ -243,6 +243,8 @@ class House:
         self._watcher.draining()
         self.gateways.retire(drain_s=self._spec.drain_s)
         await self._until(lambda: self.gateways.gone)
+        if self._at_once.is_set():
+            return
         self.repository.retire()
         await self._until(lambda: self.repository.gone)
 

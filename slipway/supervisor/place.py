@@ -182,10 +182,11 @@ class Place:
 
     def trouble(self, now: float) -> str:
         """In words for a person why there is no ready process here; '' where there is one or nothing went wrong."""
-        if self.state == READY or self.last is None or not self.wanted:
+        ending = self.ending if self.state == STOPPING else self.last
+        if self.state == READY or ending is None or not self.wanted:
             return ""
         recent = sum(1 for crash in self._crashes if now - crash <= LOOP_WINDOW_S)
-        words = self.last.words
+        words = ending.words
         if recent >= LOOP_CRASHES:
             words = f"{recent} crashes in {LOOP_WINDOW_S:g} s; last: {words}"
         if self.state == BACKING_OFF:

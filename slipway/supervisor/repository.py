@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from difflib import get_close_matches
 
-from slipway.errors import Conflict, NotFound, SlipwayError
+from slipway.errors import NotFound, SlipwayError
 from slipway.infer.runtime import ReplicaFacts
 from slipway.spec.serve import ModelSpec
 from slipway.supervisor.version import Version
@@ -138,8 +138,7 @@ class Repository:
             raise error
 
     async def _unload(self, shelf: Shelf) -> None:
-        if shelf.current is None and not shelf.wanted:
-            raise Conflict(f"model {shelf.spec.name!r} is not loaded")
+        """To unload what is not loaded is no error: who asks wants it gone, and it is."""
         shelf.wanted, shelf.failure = False, "unloaded"
         self._leave(shelf)
         await self._see_off(shelf)

@@ -93,7 +93,8 @@ def test_sockets_fit_where_the_temp_dir_has_a_long_name(base: Path, monkeypatch:
         folder.remove()
 
 
-def test_a_full_disk_or_a_read_only_one_is_a_setup_error(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("base")
+def test_a_full_disk_or_a_read_only_one_is_a_setup_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(**_: object) -> str:
         raise OSError(28, "No space left on device")
 

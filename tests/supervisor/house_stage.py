@@ -1,0 +1,132 @@
+"""A house whose children are no processes: a test plays the workers and gateways."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import msgspec
+
+from slipway.infer.runtime import ReplicaFacts
+from slipway.infer.signature import Signature, TensorSpec
+from slipway.spec.serve import Doors, ModelSpec, ReplicaSpec, ServerSpec
+from slipway.supervisor.folder import RuntimeFolder
+from slipway.supervisor.house import House
+from slipway.supervisor.status import Addresses
+from slipway.testing.clock import FakeClock
+from slipway.testing.launcher import StubChild, StubLauncher
+from slipway.wire.messages import Beat, BeginWorker, ControlMessage, Ready, Routes, Serving, VersionRoutes
+
+FACTS = ReplicaFacts(
+    signature=Signature((TensorSpec("x", "FP32", (-1, 4)),), (TensorSpec("y", "FP32", (-1, 4)),)),
+    platform="stub",
+    sandbox="none",
+)
+IDLE = Beat(busy_s=0.0, batches=0, rss_bytes=1000, cpu_s=0.25)
+
+
+class StubWatcher:
+    def __init__(self) -> None:
+        self.stages: list[dict[str, str]] = []
+        self.addresses: Addresses | None = None
+        self.drains = 0
+
+    def loading(self, stages: dict[str, str]) -> None:
+        self.stages.append(stages)
+
+    def ready(self, addresses: Addresses, versions: list[VersionRoutes]) -> None:
+        del versions
+        self.addresses = addresses
+
+    def draining(self) -> None:
+        self.drains += 1
+
+
+class Stage:
+    """`house` with its `children` on stage; made inside a running loop."""
+
+    def __init__(self, folder: RuntimeFolder, *, spec: ServerSpec) -> None:
+        self.clock = FakeClock()
+        self.launcher = StubLauncher()
+        self.watcher = StubWatcher()
+        self.folder = folder
+        self.house = House(spec=spec, folder=folder, launcher=self.launcher, clock=self.clock, watcher=self.watcher)
+        self._heard: dict[int, list[ControlMessage]] = {}
+
+    def step(self, seconds: float = 0.0) -> None:
+        self.clock.advance(seconds)
+        self.house.repository.step()
+        self.house.gateways.step()
+
+    def children(self, kind: str) -> list[StubChild]:
+        """Those that run: `worker` or `gateway`."""
+        return [child for child in self.launcher.running if f" {kind} " in child.plan.title]
+
+    async def until(self, condition: Callable[[], object], *, pass_s: float = 0.0) -> None:
+        """Turn the loop and the house until it holds; `pass_s` of the clock goes by with each turn."""
+        deadline = time.monotonic() + 10
+        while not condition():
+            assert time.monotonic() < deadline, "it never came true"
+            self.step(pass_s)
+            await asyncio.sleep(0.001)
+
+    async def ready(self, child: StubChild) -> None:
+        """Play a worker or gateway that has got ready."""
+        if "worker" in child.plan.title:
+            child.say(Ready(FACTS))
+            child.say(IDLE)
+        else:
+            child.say(Ready(http_port=1, grpc_port=2))
+            child.say(Serving(True))
+        posts = [gateway.post for gateway in self.house.gateways.all]
+        posts += [replica.post for load in self.house.repository.loads() for replica in load.replicas]
+        await self.until(lambda: any(post.pid == child.pid and post.place.state == "ready" for post in posts))
+
+    async def all_ready(self) -> None:
+        self.step()
+        for child in self.launcher.running:
+            await self.ready(child)
+
+    def heard(self, child: StubChild) -> list[ControlMessage]:
+        """Everything that was said to it so far."""
+        heard = self._heard.setdefault(child.pid, [])
+        while True:
+            try:
+                message = child.hear(timeout_s=0.01)
+            except TimeoutError:
+                return heard
+            if message is None:
+                return heard
+            heard.append(message)
+
+    def routes(self, child: StubChild) -> Routes:
+        """The last that a gateway was told."""
+        return [message for message in self.heard(child) if isinstance(message, Routes)][-1]
+
+    def begin(self, child: StubChild) -> BeginWorker:
+        first = self.heard(child)[0]
+        assert isinstance(first, BeginWorker)
+        return first
+
+
+def model_of(name: str = "iris", *, replicas: int = 1, **more: Any) -> ModelSpec:
+    return msgspec.structs.replace(ModelSpec(name, "/nowhere", replicas=ReplicaSpec(count=replicas)), **more)
+
+
+@contextlib.asynccontextmanager
+async def stage_of(*models: ModelSpec, gateways: int = 1, **more: Any) -> AsyncIterator[Stage]:
+    """All children are ended at the end."""
+    doors = Doors(http_port=-1, grpc_port=-1, admin_port=-1)
+    spec = msgspec.structs.replace(ServerSpec(models=models, doors=doors, gateways=gateways), **more)
+    folder = RuntimeFolder()
+    stage = Stage(folder, spec=spec)
+    try:
+        yield stage
+    finally:
+        stage.house.gateways.kill()
+        stage.house.repository.kill()
+        stage.step()
+        folder.remove()
