@@ -42,6 +42,11 @@ def _version_series(version: Version) -> Iterator[Series]:
         version.engine.meter.fold()
         codes.update(version.engine.meter.codes)
         yield from _engine_series(version.engine, labels)
+    if version.cached is not None:
+        yield Series(metrics.CACHE_HITS.name, labels, version.cached.hits)
+        yield Series(metrics.CACHE_MISSES.name, labels, version.cached.misses)
+        yield Series(metrics.CACHE_EVICTIONS.name, labels, version.cached.cache.evictions)
+        yield Series(metrics.CACHE_BYTES.name, labels, version.cached.cache.nbytes)
     for (protocol, code), count in codes.items():
         yield Series(metrics.REQUESTS.name, (*labels, protocol, code), count)
     reasons: Counter[str] = Counter()

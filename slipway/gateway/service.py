@@ -148,6 +148,8 @@ class GatewayService:
             rows, key = version.measure(request.inputs)
             if request.outputs is not None and not version.output_names.issuperset(request.outputs):
                 raise InvalidInput(_unknown_output(version, request.outputs))
+            if version.cached is not None:
+                return version.cached.submit(request, rows=rows, done=done, key=key)
             return engine.submit(request, rows=rows, done=done, key=key)
         except SlipwayError as error:
             version.refused[request.protocol, error.code] += 1
@@ -175,4 +177,7 @@ def _statistics(version: Version) -> ModelStatistics:
     found.queue = DurationStatistic(meter.success, int(meter.queue.total * 1e9))
     found.compute = DurationStatistic(meter.success, int(meter.compute.total * 1e9))
     found.batches = meter.batch_statistics()
+    if version.cached is not None:
+        found.cache_hit = DurationStatistic(version.cached.hits)
+        found.cache_miss = DurationStatistic(version.cached.misses)
     return found

@@ -7,6 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 
+from slipway.engine.cache import CachedEngine
 from slipway.engine.engine import Engine
 from slipway.engine.link import Link
 from slipway.errors import NotReady
@@ -28,6 +29,7 @@ class Version:
     def __init__(self, routes: VersionRoutes, *, changed: Callable[[], None]) -> None:
         self.routes = routes
         self.engine: Engine | None = None
+        self.cached: CachedEngine | None = None
         self.signature: Signature | None = None
         self.output_names: frozenset[str] = frozenset()
         self.refused: Counter[tuple[str, str]] = Counter()
@@ -84,6 +86,7 @@ class Version:
             self._forms.clear()
             self.output_names = frozenset(spec.name for spec in facts.signature.outputs)
             self.engine = Engine(routes.spec, batchable=facts.signature.batchable, changed=self._changed)
+            self.cached = CachedEngine(self.engine, routes.spec.cache) if routes.spec.cache.bytes else None
         wanted = {(place.index, place.generation): place for place in routes.replicas}
         for key in [key for key in self._connecting if key not in wanted]:
             self._connecting.pop(key).cancel()
