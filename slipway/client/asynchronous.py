@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
 from slipway.client.address import read_address, tls_context
 from slipway.client.caller import Caller, Options
 from slipway.client.exchange import Heard, Incoming, Lost, Send, Talk, TimedOut
+from slipway.client.grpc_links import AioGrpcLink
 from slipway.client.http_links import AiohttpLink
 from slipway.client.http_protocol import Format, HttpProtocol
 from slipway.client.prediction import Prediction
+from slipway.client.protocol import ClientProtocol
 from slipway.client.retry import Retry
+from slipway.errors import Unsupported
 from slipway.infer.service import IndexEntry, ModelMetadata, ModelStatistics, ServerMetadata
 
 T = TypeVar("T")
@@ -47,17 +50,19 @@ class AsyncClient:
         ca_file: str | None = None,
     ) -> None:
         address = read_address(url)
-        tls = tls_context(address, ca_file)
-        self._link: AsyncLink = AiohttpLink(
-            f"{address.scheme}://{address.target}", headers=headers or {}, connections=connections, tls=tls
-        )
-        self._caller = Caller(
-            HttpProtocol(address.path, tensors=tensors),
-            url=address.url,
-            timeout_s=timeout_s,
-            retry=retry,
-            draw=random.random,
-        )
+        self._link: AsyncLink
+        self._streams: AioGrpcLink | None = None
+        protocol: ClientProtocol
+        if address.is_grpc:
+            self._link = self._streams = AioGrpcLink(address, headers=headers or {}, ca_file=ca_file)
+            from slipway.client.grpc_protocol import GrpcProtocol  # not before the line above has found protobuf
+
+            protocol = GrpcProtocol()
+        else:
+            origin, tls = f"{address.scheme}://{address.target}", tls_context(address, ca_file)
+            self._link = AiohttpLink(origin, headers=headers or {}, connections=connections, tls=tls)
+            protocol = HttpProtocol(address.path, tensors=tensors)
+        self._caller = Caller(protocol, url=address.url, timeout_s=timeout_s, retry=retry, draw=random.random)
 
     async def predict(
         self,
@@ -74,6 +79,41 @@ class AsyncClient:
         """See `Client.predict`."""
         options = Options(version, outputs, id, parameters, priority, timeout_s)
         return await self._run(self._caller.predict(model, inputs, options, time.monotonic()))
+
+    async def stream(
+        self,
+        model: str,
+        items: AsyncIterable[Any] | Iterable[Any],
+        *,
+        version: str = "",
+        outputs: Sequence[str] | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        timeout_s: float | None = None,
+    ) -> AsyncIterator[Prediction]:
+        """See `Client.stream`; `items` may be an asynchronous iterable."""
+        if self._streams is None:
+            raise Unsupported("streams need gRPC: open the client with a grpc:// URL")
+        from slipway.client.grpc_protocol import STREAM_PATH, infer_message, read_streamed
+
+        failed: list[Exception] = []
+
+        async def messages() -> AsyncIterator[bytes]:
+            try:
+                place = 0
+                async for item in _asynchronous(items):
+                    options = Options(version, outputs, str(place), parameters)
+                    request = await self._run(self._caller.request(model, item, options, time.monotonic()))
+                    yield infer_message(request).SerializeToString()
+                    place += 1
+            except Exception as error:  # grpc would only log it
+                failed.append(error)
+
+        async for answer in self._streams.stream(STREAM_PATH, messages(), timeout_s):
+            if isinstance(answer, Incoming):
+                raise self._caller.failure(answer)
+            yield Prediction(read_streamed(answer))
+        if failed:
+            raise failed[0]
 
     async def live(self, *, timeout_s: float | None = None) -> bool:
         """The server answers. False, not an error, where nobody does."""
@@ -136,3 +176,12 @@ class AsyncClient:
         except StopIteration as end:
             result: T = end.value
             return result
+
+
+async def _asynchronous(items: AsyncIterable[T] | Iterable[T]) -> AsyncIterator[T]:
+    if isinstance(items, AsyncIterable):
+        async for item in items:
+            yield item
+    else:
+        for item in items:
+            yield item

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
 from slipway.client.address import read_address, tls_context
 from slipway.client.caller import Caller, Options
 from slipway.client.exchange import Heard, Incoming, Lost, Send, Talk, TimedOut
+from slipway.client.grpc_links import GrpcLink
 from slipway.client.http_links import UrllibLink
 from slipway.client.http_protocol import Format, HttpProtocol
 from slipway.client.prediction import Prediction
+from slipway.client.protocol import ClientProtocol
 from slipway.client.retry import Retry
+from slipway.errors import Unsupported
 from slipway.infer.service import IndexEntry, ModelMetadata, ModelStatistics, ServerMetadata
 
 T = TypeVar("T")
@@ -57,17 +60,19 @@ class Client:
         ca_file: str | None = None,
     ) -> None:
         address = read_address(url)
-        tls = tls_context(address, ca_file)
-        self._link: Link = UrllibLink(
-            f"{address.scheme}://{address.target}", headers=headers or {}, connections=connections, tls=tls
-        )
-        self._caller = Caller(
-            HttpProtocol(address.path, tensors=tensors),
-            url=address.url,
-            timeout_s=timeout_s,
-            retry=retry,
-            draw=random.random,
-        )
+        self._link: Link
+        self._streams: GrpcLink | None = None
+        protocol: ClientProtocol
+        if address.is_grpc:
+            self._link = self._streams = GrpcLink(address, headers=headers or {}, ca_file=ca_file)
+            from slipway.client.grpc_protocol import GrpcProtocol  # not before the line above has found protobuf
+
+            protocol = GrpcProtocol()
+        else:
+            origin, tls = f"{address.scheme}://{address.target}", tls_context(address, ca_file)
+            self._link = UrllibLink(origin, headers=headers or {}, connections=connections, tls=tls)
+            protocol = HttpProtocol(address.path, tensors=tensors)
+        self._caller = Caller(protocol, url=address.url, timeout_s=timeout_s, retry=retry, draw=random.random)
 
     def predict(
         self,
@@ -91,6 +96,43 @@ class Client:
         """
         options = Options(version, outputs, id, parameters, priority, timeout_s)
         return self._run(self._caller.predict(model, inputs, options, time.monotonic()))
+
+    def stream(
+        self,
+        model: str,
+        items: Iterable[Any],
+        *,
+        version: str = "",
+        outputs: Sequence[str] | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        timeout_s: float | None = None,
+    ) -> Iterator[Prediction]:
+        """A prediction for each of `items` over one gRPC stream, in the order in which they are done.
+
+        Each item is what `predict` takes as inputs; the `id` of its prediction is its place, '0' for the first.
+        `timeout_s`: for the whole stream, None for no limit. Ends with the first error. Raises Unsupported over HTTP.
+        """
+        if self._streams is None:
+            raise Unsupported("streams need gRPC: open the client with a grpc:// URL")
+        from slipway.client.grpc_protocol import STREAM_PATH, infer_message, read_streamed
+
+        failed: list[Exception] = []
+
+        def messages() -> Iterator[bytes]:
+            try:
+                for place, item in enumerate(items):
+                    options = Options(version, outputs, str(place), parameters)
+                    request = self._run(self._caller.request(model, item, options, time.monotonic()))
+                    yield infer_message(request).SerializeToString()
+            except Exception as error:  # grpc would only log it
+                failed.append(error)
+
+        for answer in self._streams.stream(STREAM_PATH, messages(), timeout_s):
+            if isinstance(answer, Incoming):
+                raise self._caller.failure(answer)
+            yield Prediction(read_streamed(answer))
+        if failed:
+            raise failed[0]
 
     def live(self, *, timeout_s: float | None = None) -> bool:
         """The server answers. False, not an error, where nobody does."""

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from slipway.client.exchange import Exchange, Pause, Talk
+from slipway.client.exchange import Exchange, Incoming, Pause, Talk
 from slipway.client.inputs import is_frame, to_inputs
 from slipway.client.prediction import Prediction
 from slipway.client.protocol import ClientProtocol
@@ -60,7 +60,11 @@ class Caller:
 
     def request(self, model: str, inputs: Any, options: Options, now: float) -> Talk[Request]:
         """What `predict` would send, for a stream."""
-        return self._request(model, inputs, options, self._begin(now, options.timeout_s))
+        return self._request(model, inputs, options, self._begin(now, None))
+
+    def failure(self, incoming: Incoming) -> SlipwayError:
+        """The error that broke a stream."""
+        return self._protocol.failure(incoming) or SlipwayError(f"the stream from {self._url} broke")
 
     def live(self, now: float, timeout_s: float | None) -> Talk[bool]:
         return self._yes_or_no(self._protocol.live(), self._begin(now, timeout_s, ONCE))

@@ -49,10 +49,10 @@ class UrllibLink:
                 timeout=self._urllib3.Timeout(total=what.timeout_s),
                 pool_timeout=what.timeout_s,  # type: ignore[arg-type]  # floats are fine
             )
-        except (faults.TimeoutError, faults.EmptyPoolError):
-            return TimedOut()
         except (faults.NewConnectionError, faults.SSLError) as error:
             return Lost(str(error), sent=False)
+        except (faults.TimeoutError, faults.EmptyPoolError):
+            return TimedOut()
         except (faults.HTTPError, OSError) as error:
             return Lost(str(error) or type(error).__name__, sent=True)
         return Incoming(answer.status, _lower(answer.headers), answer.data)

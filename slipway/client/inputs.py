@@ -46,8 +46,10 @@ def _from_frame(frame: Any, signature: Signature) -> list[Tensor]:
             return [_column(frame.iloc[:, place], by_name[name]) for place, name in enumerate(columns)]
     if len(signature.inputs) != 1:
         raise InvalidInput(f"no column of the DataFrame ({', '.join(columns)}) is an input; {_takes(signature.inputs)}")
-    spec = signature.inputs[0]
-    return [_tensor(spec.name, frame.to_numpy(), spec)]
+    spec, matrix = signature.inputs[0], frame.to_numpy()
+    if matrix.dtype == object and spec.datatype != "BYTES":  # numbers and text make no matrix; perhaps it takes columns
+        return [_tensor(name, frame.iloc[:, place].to_numpy(), None) for place, name in enumerate(columns)]
+    return [_tensor(spec.name, matrix, spec)]
 
 
 def _column(series: Any, spec: TensorSpec) -> Tensor:

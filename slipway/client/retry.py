@@ -80,7 +80,7 @@ def converse(exchange: Exchange[T], protocol: Failures, at: Circumstances) -> Ta
 
 def backoff_s(retry: Retry, attempt: int, *, draw: float, retry_after_s: float | None) -> float:
     """Seconds to wait after the `attempt`th send (from 1) has failed."""
-    longest = min(retry.longest_wait_s, retry.first_wait_s * 2.0 ** (attempt - 1))
+    longest = min(retry.longest_wait_s, retry.first_wait_s * 2.0 ** min(attempt - 1, 64))
     return (retry_after_s or 0.0) + draw * longest
 
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from slipway.spec.serve import Doors
 from slipway.testing.service import StubService
+from slipway.transports.grpc.door import open_grpc_door
 from slipway.transports.http.server import open_http_door
 from slipway.transports.http.v2 import OpenInference
 
@@ -32,6 +33,10 @@ class LiveDoors:
     def http(self) -> str:
         return f"http://127.0.0.1:{self.http_port}"
 
+    @property
+    def grpc(self) -> str:
+        return f"grpc://127.0.0.1:{self.grpc_port}"
+
     def do(self, change: Callable[[StubService], T]) -> T:
         """Run `change` on the loop's thread; its result."""
 
@@ -45,9 +50,11 @@ class LiveDoors:
 
     async def _serve(self) -> None:
         door = await open_http_door(OpenInference(self.service), host="127.0.0.1", port=0, limits=Doors())
-        self.http_port = door.port
+        grpc_door = await open_grpc_door(self.service, kind="grpcio")
+        self.http_port, self.grpc_port = door.port, grpc_door.port
         self._opened.set()
         await self._closing.wait()
+        await grpc_door.close(0)
         await door.close(0)
 
     def open(self) -> None:
