@@ -151,12 +151,15 @@ class CachedEngine:
             del self._flights[wanted]
         if isinstance(outcome, Response):
             self.cache.put(wanted, outcome.outputs, key_bytes=flight.nbytes, now=self._now())
-        for waiter in waiting:
+        for place, waiter in enumerate(waiting):
             done, waiter.done = waiter.done, None
-            if done is None:
+            if done is None:  # an answer before this one made its client hang up
                 continue
             if isinstance(outcome, Response):
                 outcome = Response(outcome.model, outcome.version, outcome.outputs, waiter.request.id)
+                if place:  # the engine counted the first
+                    waited_s = self._now() - waiter.arrived
+                    self._engine.meter.answered(waiter.request.protocol, flight.rows, waited_s, 0.0)
             done(outcome)
 
     def _late(self, waiter: Pending) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -31,6 +32,7 @@ from slipway.errors import (
 from slipway.infer.request import NEVER, Done, Request, Response
 from slipway.infer.signature import batch_key
 from slipway.infer.tensor import Tensor
+from slipway.logs import fields
 from slipway.schedule.batch_limit import BatchLimit, ComputeEstimate, hold_s
 from slipway.schedule.queue import Queue, Slice
 from slipway.spec.serve import ModelSpec
@@ -39,6 +41,7 @@ from slipway.wire.messages import Failed
 MAX_LOSSES = 1
 """A request that was alone with a replica when it died may try that once more; then it is the suspect."""
 
+log = logging.getLogger(__name__)
 _ERRORS = {kind.code: kind for kind in every_error()}
 
 
@@ -262,6 +265,15 @@ class Engine:
     def _fail(self, entry: Pending, error: SlipwayError) -> None:
         done = entry.done
         if done is not None:
+            if isinstance(error, ModelFailure | ReplicaLost):
+                facts = fields(
+                    model=self.spec.name,
+                    version=self.spec.version,
+                    request_id=entry.request.id,
+                    code=error.code,
+                    correlation=error.correlation,
+                )
+                log.warning("a request failed: %s", error.message, extra=facts)
             self._give_up(entry)
             self.meter.failed(entry, self._now(), error.code)
             done(error)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import shutil
 import socket
 from importlib.metadata import version as package_version
 from typing import TYPE_CHECKING
 
-from slipway.errors import SetupError
+from slipway.errors import MissingExtra, SetupError
 from slipway.gateway.control import SupervisorLine
 from slipway.gateway.numbers import snapshot
 from slipway.gateway.service import GatewayService
@@ -43,8 +44,9 @@ class Gateway:
         self._control = control
         self._over = asyncio.get_running_loop().create_future()
         self._line: SupervisorLine | None = None
+        self._package_version = package_version("slipway")
         self.service = GatewayService(
-            version=package_version("slipway"), ask=self._say, serving_changed=lambda ready: self._say(Serving(ready))
+            version=self._package_version, ask=self._say, serving_changed=lambda ready: self._say(Serving(ready))
         )
         self._http: HttpDoor | None = None
         self._grpc: GrpcDoor | None = None
@@ -60,6 +62,7 @@ class Gateway:
         self._line = line
         await loop.create_connection(lambda: line, sock=self._control)
         try:
+            self._begin_tracing()
             await self._open_doors()
         except SetupError as error:
             self._say(SetupFailed(error.code, error.message))
@@ -71,9 +74,24 @@ class Gateway:
                 grpc_port=self._grpc.port if self._grpc else -1,
             )
         )
+        # What is here now stays: the collector need not look at it again, nor often at what comes.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 50)
         drain_s: float = await self._over
         await self._drain(drain_s)
         return 0
+
+    def _begin_tracing(self) -> None:
+        if not self._spec.otlp_endpoint:
+            return
+        try:
+            from slipway.gateway.tracing import Tracing
+        except ImportError:
+            raise MissingExtra(
+                "--otlp-endpoint needs OpenTelemetry: pip install 'slipway[otel]', or leave the option away"
+            ) from None
+        self.service.tracing = Tracing(self._spec.otlp_endpoint, service_version=self._package_version)
 
     async def _open_doors(self) -> None:
         doors = self._spec.doors
@@ -122,3 +140,5 @@ class Gateway:
         await asyncio.gather(*doors)
         for version in self.service.versions():
             version.close()
+        if self.service.tracing is not None:
+            await loop.run_in_executor(None, self.service.tracing.close)

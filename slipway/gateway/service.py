@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from slipway.errors import Draining, InvalidInput, SlipwayError, every_error
 from slipway.gateway.version import Version
@@ -20,7 +21,10 @@ from slipway.infer.signature import describe
 from slipway.routing.table import VersionTable
 from slipway.wire.messages import RepositoryChange, RepositoryChanged, Routes
 
-EXTENSIONS = ("binary_tensor_data", "model_repository", "model_repository(unload_dependents)", "statistics")
+if TYPE_CHECKING:
+    from slipway.gateway.tracing import Tracing
+
+EXTENSIONS = ("binary_tensor_data", "model_repository", "statistics")
 _ERRORS = {kind.code: kind for kind in every_error()}
 Loaded = Callable[[SlipwayError | None], None]
 
@@ -28,7 +32,7 @@ Loaded = Callable[[SlipwayError | None], None]
 class GatewayService:
     """Implements `infer.service.Service`. `ask`: sends a RepositoryChange to the supervisor.
 
-    `serving_changed` is called with the new readiness whenever it has changed.
+    `serving_changed` is called with the new readiness whenever it has changed. `tracing`: None sends no spans.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class GatewayService:
         self._asked: dict[int, Loaded] = {}
         self._serving = False
         self.draining = False
+        self.tracing: Tracing | None = None
 
     # --- routes ---------------------------------------------------------------------------------------------------
 
@@ -138,6 +143,17 @@ class GatewayService:
         self._ask(RepositoryChange(number, model, load))
 
     def infer(self, request: Request, done: Done) -> Ticket | None:
+        if self.tracing is None:
+            return self._infer(request, done)
+        watched = self.tracing.watch(request, done)
+        try:
+            watched.ticket = self._infer(request, watched.done)
+        except SlipwayError as error:
+            watched.done(error)
+            return None
+        return watched
+
+    def _infer(self, request: Request, done: Done) -> Ticket | None:
         version = self._table.find(request.model, request.version)
         try:
             if self.draining:
