@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
+from slipway.cli.environment import check_environment
 from slipway.cli.options import command_of
 from slipway.cli.serve import serve
 from slipway.cli.status import status
 from slipway.errors import SlipwayError
 
+
+class PlainGroup(TyperGroup):
+    """Lists the verbs without rich, whose import would be most of the time that `slipway --help` takes."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        super(TyperGroup, self).format_help(ctx, formatter)
+
+
 app = typer.Typer(
     name="slipway",
-    help="Slipway puts a trained model to work.",
+    cls=PlainGroup,
+    help="Slipway puts a trained model to work: `slipway serve PATH`, and it answers over HTTP and gRPC.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -37,6 +49,8 @@ def run() -> None:
     """The entry point. What was wrong with the call or its files is said in one line, with status 2."""
     _forget_service_links()
     try:
+        if sys.argv[1:2] == ["serve"]:
+            check_environment(os.environ)
         app()
     except SlipwayError as error:
         complain(error.message)

@@ -24,7 +24,9 @@ def watcher_for(*, log_json: bool) -> Watcher:
 
 
 class LogWatcher:
-    """Everything as log records, for machines that read them."""
+    """Everything as log records, with fields for machines that read them."""
+
+    with_fields = True
 
     def __init__(self) -> None:
         self._stages: dict[str, str] = {}
@@ -32,7 +34,8 @@ class LogWatcher:
     def loading(self, stages: dict[str, str]) -> None:
         for name, stage in stages.items():
             if self._stages.get(name) != stage:
-                logger.info("%s: %s", name, stage, extra=fields(process_name=name, stage=stage))
+                extra = fields(child=name, stage=stage) if self.with_fields else None
+                logger.info("%s: %s", name, stage, extra=extra)
         self._stages = stages
 
     def ready(self, addresses: Addresses, versions: list[VersionRoutes]) -> None:
@@ -46,6 +49,8 @@ class LogWatcher:
 
 class PlainWatcher(LogWatcher):
     """Progress as log records on standard error, the ready page as text on standard output."""
+
+    with_fields = False
 
     def ready(self, addresses: Addresses, versions: list[VersionRoutes]) -> None:
         say("\n".join(ready_page(addresses, versions)))

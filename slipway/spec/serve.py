@@ -103,12 +103,12 @@ def check_server(spec: ServerSpec) -> None:
     """Raise SetupError for the first thing that cannot be served as declared."""
     if not spec.models:
         raise SetupError("nothing to serve: give at least one PATH or NAME=PATH")
-    seen: set[str] = set()
+    seen: set[tuple[str, str]] = set()
     for model in spec.models:
         _check_model(model)
-        if model.name in seen:
+        if (model.name, model.version) in seen:
             raise SetupError(f"two models are called {model.name!r}; names must differ: NAME=PATH gives one")
-        seen.add(model.name)
+        seen.add((model.name, model.version))
     _at_least("gateways", spec.gateways, 1)
     _at_least("drain-s", spec.drain_s, 0)
     doors = spec.doors

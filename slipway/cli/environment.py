@@ -1,0 +1,47 @@
+"""Options from the environment, held to the same strictness as those that are typed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from difflib import get_close_matches
+
+from slipway.cli.options import ServeOptions, variable_of
+from slipway.errors import SetupError
+
+PREFIX = "SLIPWAY_"
+OTHERS = ("SLIPWAY_ADMIN",)
+SERVICE_LINKS = ("SLIPWAY_SERVICE_", "SLIPWAY_PORT_")
+"""What Kubernetes tells every pod about a service that is called `slipway`."""
+
+_FLAGS = ("1", "true", "yes", "on", "t", "y", "0", "false", "no", "off", "f", "n", "")
+
+
+def check_environment(environment: Mapping[str, str]) -> None:
+    """Raise SetupError for a variable whose value is no value of its option, or whose name is nearly an option's."""
+    options = {variable_of(field.name): field for field in fields(ServeOptions)}
+    for variable, value in environment.items():
+        if not variable.startswith(PREFIX) or variable.startswith(SERVICE_LINKS) or variable in OTHERS:
+            continue
+        field = options.get(variable)
+        if field is None:
+            near = get_close_matches(variable, options, n=1, cutoff=0.85)
+            if near:
+                raise SetupError(f"the environment has {variable}, which is no option; did you mean {near[0]}?")
+            continue
+        wanted = _wanted(field.default, value)
+        if wanted:
+            flag = field.name.replace("_", "-")
+            raise SetupError(f"the environment has {variable}={value!r}, but --{flag} takes {wanted}")
+
+
+def _wanted(default: object, value: str) -> str:
+    """What would be right, or '' where `value` is."""
+    if isinstance(default, bool):
+        return "" if value.strip().lower() in _FLAGS else "true or false"
+    if isinstance(default, int | float):
+        try:
+            type(default)(value)
+        except ValueError:
+            return "a whole number" if isinstance(default, int) else "a number"
+    return ""
