@@ -96,7 +96,7 @@ def to_tensor(
 def raw_bytes(array: Array, *, share: bool = False) -> Buffer:
     """The array's bytes in row-major order; a view of them where `share` is set and there are many."""
     if share and array.nbytes >= SHARE_FROM_BYTES and array.flags.c_contiguous:
-        return memoryview(array.reshape(-1).view(np.uint8))
+        return array.reshape(-1).view(np.uint8).data
     return array.tobytes()
 
 

@@ -165,5 +165,5 @@ def _plain_form(spec: TensorSpec, form: Form) -> tuple[np.dtype[Any] | None, tup
     return NUMPY[spec.datatype] if is_plain else None, spec.shape[1:]
 
 
-def _closed(names: list[str], feed: dict[str, Any]) -> list[Any]:
+def _closed(*_: Any) -> list[Any]:
     raise RuntimeError("the model is closed")

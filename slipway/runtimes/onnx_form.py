@@ -86,7 +86,9 @@ def find_form(
         fixed = next((spec for spec in inputs if spec.shape[:1] != (-1,)), None)
         raise LoadFailure(
             f"option batchable=true: input {fixed.name!r} has the shape {list(fixed.shape)}, so its first dimension "
-            "does not count rows" if fixed else "option batchable=true: the model has no input that counts rows"
+            "does not count rows"
+            if fixed
+            else "option batchable=true: the model has no input that counts rows"
         )
     trial = _Trial(session, inputs, batched=may_batch and batchable is not False)
     outputs: list[TensorSpec] = []
@@ -108,7 +110,9 @@ def _narrowed(inputs: list[TensorSpec], shapes: dict[str, str]) -> list[TensorSp
     known = {spec.name for spec in inputs}
     for name in wanted:
         if name not in known:
-            raise LoadFailure(f"option shape.{name}: the model has no input {name!r}, it has {', '.join(sorted(known))}")
+            raise LoadFailure(
+                f"option shape.{name}: the model has no input {name!r}, it has {', '.join(sorted(known))}"
+            )
     return [
         msgspec.structs.replace(spec, shape=parse_spec(spec.name, f"{spec.datatype}[{wanted[spec.name]}]").shape)
         if spec.name in wanted
@@ -166,7 +170,9 @@ def _run(session: ort.InferenceSession, inputs: Sequence[Tensor]) -> list[Any]:
         feed = {each.name: text_array(each) if each.datatype == "BYTES" else to_array(each) for each in inputs}
         return list(session.run(None, feed))
     values = {
-        each.name: ort_value(each if each.datatype == "BF16" else text_array(each) if each.datatype == "BYTES" else to_array(each))
+        each.name: ort_value(
+            each if each.datatype == "BF16" else text_array(each) if each.datatype == "BYTES" else to_array(each)
+        )
         for each in inputs
     }
     names = [each.name for each in session.get_outputs()]
@@ -206,9 +212,7 @@ def _corrected(declared: tuple[int, ...], seen: tuple[int, ...], grew: tuple[int
     if len(declared) != len(seen):
         return tuple(-1 for _ in seen)
     other = grew if grew is not None and len(grew) == len(seen) else seen
-    return tuple(
-        size if size == one == two else -1 for size, one, two in zip(declared, seen, other, strict=True)
-    )
+    return tuple(size if size == one == two else -1 for size, one, two in zip(declared, seen, other, strict=True))
 
 
 def _counts_rows(session: ort.InferenceSession, trial: _Trial, outputs: Sequence[TensorSpec]) -> bool:

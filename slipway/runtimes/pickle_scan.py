@@ -15,7 +15,7 @@ from collections.abc import Callable
 from importlib import import_module
 from math import prod
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 import numpy as np
 
@@ -25,6 +25,13 @@ from slipway.runtimes.sniff import HEAD_BYTES, compression_of, open_compressed
 
 _METHODS = ("predict", "predict_proba", "predict_log_proba", "decision_function", "auto", "default")
 _METHOD_SETTINGS = ("_response_method", "response_method", "stack_method", "stack_method_")
+_OF_CLASSES: dict[Any, int] = {
+    copyreg._reconstructor: 2,  # type: ignore[attr-defined]
+    copyreg.__newobj__: 1,  # type: ignore[attr-defined]
+    copyreg.__newobj_ex__: 1,  # type: ignore[attr-defined]
+}
+"""What makes instances of its first arguments, so that those must be classes that may be called."""
+
 _MOST_NAMES = 12
 _PIECE_BYTES = 16 * 2**20
 
@@ -42,20 +49,23 @@ class ArrayWrapper:
     numpy_array_alignment_bytes: Any = None
 
 
-class _Reader(pickle._Unpickler):
+_Unpickler: Any = pickle._Unpickler
+
+
+class _Reader(_Unpickler):  # type: ignore[misc]
     """What the checking and the listing reader share: the joblib format.
 
     The Python unpickler of the standard library, as in joblib itself, for the C one has no place to stop at.
     """
 
-    dispatch: dict[int, Callable[..., None]] = dict(pickle._Unpickler.dispatch)
+    dispatch: ClassVar[dict[int, Callable[..., None]]] = dict(_Unpickler.dispatch)
 
     def __init__(self, file: IO[bytes]) -> None:
         super().__init__(file)
         self.file = file
 
     def load_build(self) -> None:
-        pickle._Unpickler.load_build(self)  # type: ignore[attr-defined]
+        _Unpickler.load_build(self)
         top = self.stack[-1]
         if isinstance(top, ArrayWrapper):
             self.stack[-1] = self.read_array(top)
@@ -72,7 +82,7 @@ class _Reader(pickle._Unpickler):
 
     def old_names(self, module: str, name: str) -> tuple[str, str]:
         """Python 2's names, in protocols before 3, to today's."""
-        if self.proto < 3 and self.fix_imports:  # type: ignore[attr-defined]
+        if self.proto < 3 and self.fix_imports:
             if (module, name) in NAME_MAPPING:
                 return NAME_MAPPING[module, name]
             return IMPORT_MAPPING.get(module, module), name
@@ -82,7 +92,7 @@ class _Reader(pickle._Unpickler):
 class CheckedUnpickler(_Reader):
     """Raises Refused instead of doing what the policy does not allow; `trusted` allows everything."""
 
-    dispatch = dict(_Reader.dispatch)
+    dispatch: ClassVar[dict[int, Callable[..., None]]] = dict(_Reader.dispatch)
 
     def __init__(self, file: IO[bytes], *, trusted: bool) -> None:
         super().__init__(file)
@@ -120,7 +130,7 @@ class CheckedUnpickler(_Reader):
             return CheckedUnpickler(self.file, trusted=self._trusted).load()
         self.skip_padding(wrapper)
         array = np.empty(prod(shape), dtype)
-        view = memoryview(array.view(np.uint8)) if array.nbytes else memoryview(b"")
+        view = memoryview(array.view(np.uint8).data) if array.nbytes else memoryview(b"")
         at = 0
         while at < len(view):
             piece = self.file.read(min(len(view) - at, _PIECE_BYTES))
@@ -140,27 +150,27 @@ class CheckedUnpickler(_Reader):
             return
         if id(function) not in self._callable:
             raise Refused(f"a call of {_name_of(function)}")
-        if function in (copyreg._reconstructor, copyreg.__newobj__, copyreg.__newobj_ex__):  # type: ignore[attr-defined]
-            classes = arguments[:2] if function is copyreg._reconstructor else arguments[:1]  # type: ignore[attr-defined]
+        if function in _OF_CLASSES:
+            classes = arguments[: _OF_CLASSES[function]]
             if not all(id(each) in self._callable and isinstance(each, type) for each in classes):
                 raise Refused(f"a call of copyreg.{function.__name__} for something that is no class")
         if isinstance(function, type) and function.__module__.startswith("sklearn."):
-            is_plain = function.__reduce__ is object.__reduce__ and "__reduce_cython__" not in vars(function)
+            is_plain = vars(object)["__reduce__"] is function.__reduce__ and "__reduce_cython__" not in vars(function)
             if is_plain and not issubclass(function, tuple | dict) and arguments:
                 # honest ones are made by __new__ and a state: here a setting would slip past the look at states
                 raise Refused(f"a call of {_name_of(function)} with arguments")
 
     def load_reduce(self) -> None:
         self._check_call(self.stack[-2], self.stack[-1])
-        pickle._Unpickler.load_reduce(self)  # type: ignore[attr-defined]
+        _Unpickler.load_reduce(self)
 
     def load_newobj(self) -> None:
         self._check_new(self.stack[-2])
-        pickle._Unpickler.load_newobj(self)  # type: ignore[attr-defined]
+        _Unpickler.load_newobj(self)
 
     def load_newobj_ex(self) -> None:
         self._check_new(self.stack[-3])
-        pickle._Unpickler.load_newobj_ex(self)  # type: ignore[attr-defined]
+        _Unpickler.load_newobj_ex(self)
 
     def _check_new(self, cls: Any) -> None:
         if not self._trusted and not (isinstance(cls, type) and id(cls) in self._callable):
@@ -168,7 +178,7 @@ class CheckedUnpickler(_Reader):
 
     def _instantiate(self, cls: Any, arguments: Any) -> None:
         self._check_call(cls, tuple(arguments))
-        pickle._Unpickler._instantiate(self, cls, arguments)  # type: ignore[attr-defined]
+        _Unpickler._instantiate(self, cls, arguments)
 
     def load_build(self) -> None:
         if not self._trusted:
@@ -179,7 +189,7 @@ class CheckedUnpickler(_Reader):
         _Reader.load_build(self)
 
     def _check_state(self, state: dict[Any, Any]) -> None:
-        """Settings that say which method to call are as good as names; attributes of the language are nobody's state."""
+        """A setting that says which method to call is as good as a name; and nobody's state has `__class__` in it."""
         for key, value in state.items():
             if isinstance(key, str) and key.startswith("__") and key.endswith("__"):
                 raise Refused(f"a state with {key}")
@@ -204,7 +214,7 @@ def _is_shape(shape: Any) -> bool:
 
 
 def _name_of(thing: Any) -> str:
-    kind = thing if isinstance(thing, type) or callable(thing) and hasattr(thing, "__qualname__") else type(thing)
+    kind = thing if hasattr(thing, "__qualname__") else type(thing)
     return f"{getattr(kind, '__module__', '?')}.{getattr(kind, '__qualname__', '?')}"
 
 
@@ -263,7 +273,7 @@ class _Puppet:
 class _NameLister(_Reader):
     """Collects every name of a file in `names` and makes nothing real."""
 
-    dispatch = dict(_Reader.dispatch)
+    dispatch: ClassVar[dict[int, Callable[..., None]]] = dict(_Reader.dispatch)
 
     def __init__(self, file: IO[bytes], names: dict[str, Verdict]) -> None:
         super().__init__(file)
@@ -284,7 +294,7 @@ class _NameLister(_Reader):
         cls, arguments = self.stack[cls_at], self.stack[arguments_at]
         del self.stack[-count:]
         is_wrapper = cls is ArrayWrapper
-        self.append(ArrayWrapper() if is_wrapper else _Puppet(getattr(cls, "name", ""), arguments))  # type: ignore[attr-defined]
+        self.append(ArrayWrapper() if is_wrapper else _Puppet(getattr(cls, "name", ""), arguments))
 
     def load_reduce(self) -> None:
         self._replace(2, -2, -1)
@@ -293,7 +303,7 @@ class _NameLister(_Reader):
         self._replace(3, -3, -2)
 
     def _instantiate(self, cls: Any, arguments: Any) -> None:
-        self.append(_Puppet(getattr(cls, "name", ""), tuple(arguments)))  # type: ignore[attr-defined]
+        self.append(_Puppet(getattr(cls, "name", ""), tuple(arguments)))
 
     def read_array(self, wrapper: ArrayWrapper) -> Any:
         item_bytes, has_objects = _puppet_dtype(wrapper.dtype)

@@ -120,7 +120,7 @@ def _in_folder(folder: Path) -> Found:
     versions = [entry for entry in entries if entry.is_dir() and entry.name.isdecimal()]
     if versions:
         return _in_folder(max(versions, key=lambda entry: int(entry.name)))
-    raise UnknownFormat(f"{str(folder)!r} looks like {_folder_words(folder, entries)}; {KNOWN}")
+    raise UnknownFormat(f"{str(folder)!r} looks like {_folder_words(entries)}; {KNOWN}")
 
 
 def _holds_a_model(file: Path) -> bool:
@@ -130,7 +130,7 @@ def _holds_a_model(file: Path) -> bool:
     return bool(seen.format)
 
 
-def _folder_words(folder: Path, entries: list[Path]) -> str:
+def _folder_words(entries: list[Path]) -> str:
     names = {entry.name for entry in entries}
     if {"saved_model.pb", "saved_model.pbtxt"} & names:
         return "a TensorFlow SavedModel folder"
@@ -140,7 +140,9 @@ def _folder_words(folder: Path, entries: list[Path]) -> str:
         return "a folder with MLflow runs; give the path of one model in it"
     if not names:
         return "an empty folder"
-    listed = ", ".join(f"{entry.name} ({look(entry).words})" if entry.is_file() else entry.name + "/" for entry in entries[:5])
+    listed = ", ".join(
+        f"{entry.name} ({look(entry).words})" if entry.is_file() else entry.name + "/" for entry in entries[:5]
+    )
     more = ", …" if len(entries) > 5 else ""
     files = "file" if len(entries) == 1 else "files"
     return f"a folder with {len(entries)} {files} and no model among them: {listed}{more}"

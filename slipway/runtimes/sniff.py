@@ -39,9 +39,7 @@ def look(path: Path) -> Look:
         for start, offset, words in _MAGIC:
             if head.startswith(start, offset):
                 return Look("ort" if start == b"ORTM" else "", words)
-        found = (
-            _look_at_pickle(head, path.suffix, size) or _look_at_compressed(path, head) or _look_at_onnx(file, size)
-        )
+        found = _look_at_pickle(head, path.suffix, size) or _look_at_compressed(path, head) or _look_at_onnx(file, size)
         if found:
             return found
     if path.suffix == ".py":
@@ -188,7 +186,7 @@ def open_compressed(path: str | Path, kind: str) -> IO[bytes]:
     if kind == "zlib":
         return io.BufferedReader(_ZlibFile(Path(path).open("rb")), 2**20)
     if kind == "gzip":
-        return gzip.open(path, "rb")
+        return io.BufferedReader(gzip.open(path, "rb"))
     if kind == "bz2":
         return bz2.open(path, "rb")
     return lzma.open(path, "rb")

@@ -54,9 +54,7 @@ def load_runtime(name: str, path: str, options: LoadOptions) -> Runtime:
             raise missing_extra(name, missing) from error
         raise LoadFailure(f"cannot load {path!r} with the {name} runtime: {error}") from error
     except Exception as error:
-        raise LoadFailure(
-            f"cannot load {path!r} with the {name} runtime: {type(error).__name__}: {error}"
-        ) from error
+        raise LoadFailure(f"cannot load {path!r} with the {name} runtime: {type(error).__name__}: {error}") from error
 
 
 def missing_extra(name: str, package: str) -> MissingExtra:
