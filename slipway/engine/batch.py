@@ -1,14 +1,12 @@
-"""Requests into a batch, and a batch's outputs back to the requests: shuffling bytes, never numbers."""
+"""Requests into a batch, and the outputs of a request's parts together again: shuffling bytes, never numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
 from typing import Any
 
-from slipway.errors import InvalidOutput
 from slipway.infer.request import Done, Request
-from slipway.infer.tensor import DATATYPES, BatchOutput, Buffer, Tensor, join_rows, row_offsets, take_rows
+from slipway.infer.tensor import DATATYPES, Buffer, Tensor, join_rows, row_offsets, take_rows
 from slipway.schedule.queue import Entry, Slice
 from slipway.wire.messages import TensorHead
 
@@ -18,16 +16,20 @@ class Pending(Entry):
 
     `done` is None once the request was answered or given up; nothing is done for it from then on. `losses`: how
     often a replica died while it computed this request alone. `parts`: outputs so far of a request that left in
-    several batches, by first row.
+    several batches, by first row, and `missing` the rows whose outputs have not come. `offsets`: where the rows of
+    its BYTES inputs begin, by place, once somebody had to know.
     """
 
-    __slots__ = ("cancel_hook", "done", "losses", "parts", "request")
+    __slots__ = ("cancel_hook", "done", "losses", "missing", "offsets", "parts", "request")
+
+    missing: int
 
     def __init__(self, request: Request, done: Done) -> None:
         self.request = request
         self.done: Done | None = done
         self.losses = 0
-        self.parts: dict[int, tuple[int, list[Tensor]]] | None = None
+        self.parts: dict[int, list[Tensor]] | None = None
+        self.offsets: dict[int, list[int]] | None = None
         self.cancel_hook: Any = None
 
     def cancel(self) -> None:
@@ -57,7 +59,7 @@ def join_inputs(slices: Sequence[Slice[Pending]], rows: int) -> tuple[list[Tenso
     if len(slices) == 1:
         entry, start, stop = first
         if stop - start != entry.rows:
-            inputs = [take_rows(tensor, start, stop) for tensor in inputs]
+            inputs = [_part(entry, at, start, stop) for at in range(len(inputs))]
         return [TensorHead(t.name, t.datatype, t.shape, len(t.data)) for t in inputs], [t.data for t in inputs]
     heads: list[TensorHead] = []
     body: list[Buffer] = []
@@ -66,48 +68,34 @@ def join_inputs(slices: Sequence[Slice[Pending]], rows: int) -> tuple[list[Tenso
         for entry, start, stop in slices:
             data = entry.request.inputs[at].data
             if stop - start != entry.rows:
-                data = take_rows(entry.request.inputs[at], start, stop).data
+                data = _part(entry, at, start, stop).data
             nbytes += len(data)
             body.append(data)
         heads.append(TensorHead(tensor.name, tensor.datatype, (rows, *tensor.shape[1:]), nbytes))
     return heads, body
 
 
-def split_outputs(outputs: Sequence[Tensor], slices: Sequence[Slice[Pending]]) -> list[list[Tensor]]:
-    """For each slice, its rows of every output; they share the batch's memory.
-
-    Raises InvalidOutput where an output's rows are not the batch's (a worker checks that too; a split by wrong
-    offsets would give one caller another's answer).
-    """
-    if len(slices) == 1:
-        return [list(outputs)]
-    rows = sum([stop - start for _, start, stop in slices])
-    split: list[list[Tensor]] = [[] for _ in slices]
-    for output in outputs:
-        name, datatype, shape = output.name, output.datatype, output.shape
-        if not shape or shape[0] != rows:
-            raise InvalidOutput(f"output {name!r} has shape {list(shape)}, expected {rows} rows")
-        rest = shape[1:]
-        whole = BatchOutput(output)
-        view = memoryview(output.data)
-        step = DATATYPES[datatype].item_bytes * prod(rest)
-        offsets = None if DATATYPES[datatype].item_bytes else row_offsets(output)
-        row = 0
-        for mine, (_, start, stop) in zip(split, slices, strict=True):
-            count = stop - start
-            end = row + count
-            data = view[row * step : end * step] if offsets is None else view[offsets[row] : offsets[end]]
-            mine.append(Tensor(name, datatype, (count, *rest), data, whole, row))
-            row = end
-    return split
-
-
 def add_part(entry: Pending, start: int, stop: int, outputs: list[Tensor]) -> list[Tensor] | None:
     """Keep the outputs of some rows of a request; all outputs, in order, once every row is there."""
     if entry.parts is None:
-        entry.parts = {}
-    entry.parts[start] = (stop - start, outputs)
-    if sum(count for count, _ in entry.parts.values()) < entry.rows:
+        entry.parts, entry.missing = {}, entry.rows
+    entry.parts[start] = outputs
+    entry.missing -= stop - start
+    if entry.missing:
         return None
-    ordered = [entry.parts[at][1] for at in sorted(entry.parts)]
+    ordered = [entry.parts[at] for at in sorted(entry.parts)]
     return [join_rows(column) for column in zip(*ordered, strict=True)]
+
+
+def _part(entry: Pending, at: int, start: int, stop: int) -> Tensor:
+    """Some rows of an input. BYTES are measured once for a request, not once for each of its many parts."""
+    tensor = entry.request.inputs[at]
+    if DATATYPES[tensor.datatype].item_bytes:
+        return take_rows(tensor, start, stop)
+    if entry.offsets is None:
+        entry.offsets = {}
+    offsets = entry.offsets.get(at)
+    if offsets is None:
+        offsets = entry.offsets[at] = row_offsets(tensor)
+    data = memoryview(tensor.data)[offsets[start] : offsets[stop]]
+    return Tensor(tensor.name, tensor.datatype, (stop - start, *tensor.shape[1:]), data)

@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from slipway.engine.batch import Batch, Pending, add_part, split_outputs
+from slipway.engine.batch import Batch, Pending, add_part
 from slipway.engine.deadlines import Deadlines
 from slipway.engine.link import Link
 from slipway.engine.meter import Meter
@@ -29,7 +29,7 @@ from slipway.errors import (
     SlipwayError,
     every_error,
 )
-from slipway.infer.request import NEVER, Done, Request, Response
+from slipway.infer.request import NEVER, BatchOutputs, Done, Request, Response
 from slipway.infer.signature import batch_key
 from slipway.infer.tensor import Tensor
 from slipway.logs import fields
@@ -211,30 +211,38 @@ class Engine:
         self._estimate.observe(rows=batch.rows, took_s=now - batch.sent_at)
         meter = self.meter
         meter.batch(rows=batch.rows, compute_ns=compute_ns)
-        try:
-            split = split_outputs(outputs, batch.slices)
-        except InvalidOutput as error:
-            for entry, _, _ in batch.slices:
-                self._fail(entry, error)
-            return
-        for (entry, start, stop), mine in zip(batch.slices, split, strict=True):
+        slices = batch.slices
+        whole = BatchOutputs(outputs)
+        cut = len(slices) > 1
+        if cut:
+            try:
+                whole.check(batch.rows)
+            except InvalidOutput as error:
+                for entry, _, _ in slices:
+                    self._fail(entry, error)
+                return
+        row, version = 0, self.spec.version
+        for entry, start, stop in slices:
+            first, count = row, stop - start
+            row += count
             done = entry.done
             if done is None:
                 continue
-            whole = mine
-            if stop - start != entry.rows:
-                joined = add_part(entry, start, stop, mine)
-                if joined is None:
-                    continue
-                whole = joined
             request = entry.request
-            if request.outputs is not None:
-                by_name = {tensor.name: tensor for tensor in whole}
-                whole = [by_name[name] for name in request.outputs]
+            if cut and count == entry.rows == 1 and request.outputs is None:
+                response = Response(request.model, version, None, request.id, batch=whole, row=first)
+            else:
+                mine = whole.cut(first, row) if cut else list(outputs)
+                if count != entry.rows:
+                    joined = add_part(entry, start, stop, mine)
+                    if joined is None:
+                        continue
+                    mine = joined
+                response = Response(request.model, version, _chosen(mine, request.outputs), request.id)
             entry.done = None
             self.unanswered -= 1
             meter.answered(request.protocol, entry.rows, now - entry.arrived, batch.sent_at - entry.arrived)
-            done(Response(request.model, self.spec.version, whole, request.id))
+            done(response)
 
     def failed(self, link: Link, batch: Batch, failure: Failed) -> None:
         self._free(link)
@@ -296,3 +304,11 @@ class Engine:
         self.fail_waiting(error)
         for link in tuple(self._links):
             link.close()
+
+
+def _chosen(outputs: list[Tensor], names: tuple[str, ...] | None) -> list[Tensor]:
+    """The outputs that a request asked for, in its order; all of them where it named none."""
+    if names is None:
+        return outputs
+    by_name = {tensor.name: tensor for tensor in outputs}
+    return [by_name[name] for name in names]

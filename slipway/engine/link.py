@@ -33,13 +33,17 @@ class LinkOwner(Protocol):
 
 
 class Link(asyncio.Protocol):
-    """One replica as an engine sees it. `in_flight`: batches it holds, in the order in which they were sent."""
+    """One replica as an engine sees it. `in_flight`: batches it holds, in the order in which they were sent.
+
+    `gone`: it was connected and is not any more.
+    """
 
     def __init__(self, owner: LinkOwner, *, index: int, generation: int) -> None:
         self._owner = owner
         self.index = index
         self.generation = generation
         self.in_flight: dict[int, Batch] = {}
+        self.gone = False
         self._reader = FrameReader()
         self._transport: Any = None
 
@@ -61,20 +65,25 @@ class Link(asyncio.Protocol):
         try:
             for head, body in self._reader.feed(data):
                 message = _decode(head)
-                batch = self.in_flight.pop(message.batch, None)
+                batch = self.in_flight.get(message.batch)
                 if batch is None:
                     raise WireError(f"an answer to batch {message.batch}, which was not asked")
                 if type(message) is Ran:
-                    self._owner.ran(self, batch, tensors_of(message.tensors, body), message.compute_ns)
+                    outputs = tensors_of(message.tensors, body)
+                    del self.in_flight[message.batch]  # not before it is known to be an answer
+                    self._owner.ran(self, batch, outputs, message.compute_ns)
                 elif type(message) is Failed:
+                    del self.in_flight[message.batch]
                     self._owner.failed(self, batch, message)
                 else:
                     raise WireError("a replica does not send Run")
-        except (WireError, msgspec.DecodeError) as error:
+        except (WireError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             log.error("replica #%d speaks another language, hanging up: %s", self.index, error)
+            self._owner.detach(self)
             self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        self.gone = True
         batches, self.in_flight = list(self.in_flight.values()), {}
         self._owner.lost(self, batches)
 

@@ -45,32 +45,16 @@ DATATYPES: dict[str, DatatypeFacts] = {
 
 
 class Tensor(msgspec.Struct, gc=False):
-    """`shape`: every dimension ≥ 0. `data`: raw bytes, as this module's docstring says.
-
-    `batch` and `row`: the batch's output that this is a piece of, and its first row there; a codec may then write a
-    whole batch at once and cut its text instead (`memo` is where it keeps that). None where it stands alone.
-    """
+    """`shape`: every dimension ≥ 0. `data`: raw bytes, as this module's docstring says."""
 
     name: str
     datatype: str
     shape: tuple[int, ...]
     data: Buffer
-    batch: BatchOutput | None = None
-    row: int = 0
 
     @property
     def elements(self) -> int:
         return prod(self.shape)
-
-
-class BatchOutput:
-    """One output of a whole batch, shared by the pieces that it was cut into. `memo`: free for a codec."""
-
-    __slots__ = ("memo", "tensor")
-
-    def __init__(self, tensor: Tensor) -> None:
-        self.tensor = tensor
-        self.memo: list[bytes] | None = None
 
 
 def check_size(tensor: Tensor) -> None:

@@ -16,10 +16,11 @@ from google.protobuf.message import DecodeError
 from slipway.errors import InvalidInput, MalformedRequest, Unsupported
 from slipway.infer.protobuf.contents import has_typed_form, pack_contents, unpack_contents
 from slipway.infer.protobuf.messages import Message, ModelInferRequest, ModelInferResponse, ModelStreamInferResponse
-from slipway.infer.request import Request, Response
+from slipway.infer.request import BatchOutputs, Request, Response
 from slipway.infer.tensor import DATATYPES, Buffer, Tensor, check_size
 
 MAX_HEADS = 1024  # serialised heads of answers remembered; a head is about a hundred bytes
+SMALL_BYTES = 2048  # of a row's output; up to here the rows of a batch are written in one go
 OTHER_NAMES = {"STRING": "BYTES", "FLOAT": "FP32", "DOUBLE": "FP64", "BFLOAT16": "BF16", "HALF": "FP16"}
 OTHER_NAMES |= {f"FLOAT{bits}": f"FP{bits}" for bits in (16, 32, 64)}
 
@@ -169,6 +170,17 @@ class ResponseWriter:
 
     def write(self, response: Response, *, typed: bool = False) -> bytes:
         """ModelInferResponse bytes; `typed` where every output has such a form."""
+        batch = response.batch
+        if batch is not None and not typed and not response.parameters:
+            rows = batch.memo.get("grpc")
+            if rows is None:
+                rows = batch.memo["grpc"] = self._rows(response, batch)
+            if rows:
+                row = rows[response.row]
+                if not response.id:
+                    return row
+                encoded = response.id.encode()
+                return b"".join((row, b"\x1a", varint(len(encoded)), encoded))  # field 3, id
         outputs = response.outputs
         if typed and all(has_typed_form(tensor) for tensor in outputs):
             parts: list[Buffer] = [_typed_head(response)]
@@ -195,6 +207,20 @@ class ResponseWriter:
         if response.parameters:
             parts.append(_parameters(response.parameters))
         return b"".join(parts)
+
+    def _rows(self, response: Response, batch: BatchOutputs) -> list[bytes]:
+        """Each row of a batch as an answer without an id, in one go; [] where rows differ in length or are large."""
+        pieces = response.outputs
+        for piece in pieces:
+            if not DATATYPES[piece.datatype].item_bytes or not 0 < len(piece.data) <= SMALL_BYTES:
+                return []
+        head: bytes = _head(response).SerializeToString()
+        columns = []
+        for piece, tensor in zip(pieces, batch.tensors, strict=True):
+            step, data = len(piece.data), bytes(tensor.data)
+            mark = b"\x32" + varint(step)  # field 6, raw_output_contents
+            columns.append([mark + data[at : at + step] for at in range(0, len(data), step)])
+        return [head + b"".join(row) for row in zip(*columns, strict=True)]
 
     def write_streamed(self, response: Response, *, typed: bool = False) -> bytes:
         """ModelStreamInferResponse bytes. Each says that it is its request's last, as decoupled clients expect."""

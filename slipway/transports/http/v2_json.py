@@ -17,7 +17,7 @@ import msgspec
 import orjson
 
 from slipway.errors import InvalidInput, MalformedRequest
-from slipway.infer.request import NEVER, Request, Response
+from slipway.infer.request import NEVER, BatchOutputs, Request, Response
 from slipway.infer.tensor import DATATYPES, Tensor, check_size, pack_bytes, unpack_bytes
 from slipway.transports.http import v2_numbers
 
@@ -267,37 +267,50 @@ def _read_outputs(outputs: list[OutputBody], wanted: Wanted) -> Wanted:
 _BEGINNINGS: dict[tuple[str, str], bytes] = {}
 _OUTPUT_HEADS: dict[tuple[str, str, tuple[int, ...]], bytes] = {}
 
+
 def encode_infer(response: Response, wanted: Wanted) -> tuple[bytes, int | None]:
     """The body of an answer, and the length of its JSON part where binary tensors follow it."""
     start = _BEGINNINGS.get((response.model, response.version))
     if start is None:
         names = orjson.dumps({"model_name": response.model, "model_version": response.version})
         start = _BEGINNINGS[response.model, response.version] = names[:-1]
-    parts = [start]
     if response.id:
-        parts.append(b',"id":' + orjson.dumps(response.id))
+        start = b'%b,"id":%b' % (start, orjson.dumps(response.id))
+    batch = response.batch
+    if batch is not None and wanted is JSON_ONLY:
+        rows = batch.memo.get("json")
+        if rows is None:
+            rows = batch.memo["json"] = _rows_json(response, batch)
+        if rows:
+            return start + rows[response.row], None
     if response.parameters:
-        parts.append(b',"parameters":' + orjson.dumps(response.parameters))
-    separator = b',"outputs":['
-    binary: list[Any] = []
+        start = b'%b,"parameters":%b' % (start, orjson.dumps(response.parameters))
+    outputs, binary = [], []
     for tensor in response.outputs:
-        parts.append(separator)
         if wanted is not JSON_ONLY and _goes_binary(tensor.name, wanted):
-            parts.append(b'%b,"parameters":{"binary_data_size":%d}}' % (_output_head(tensor), len(tensor.data)))
+            outputs.append(b'%b,"parameters":{"binary_data_size":%d}}' % (_output_head(tensor), len(tensor.data)))
             binary.append(tensor.data)
-        elif tensor.batch is not None and tensor.shape[0] == 1 and _cut_from_batch(tensor):
-            rows = tensor.batch.memo
-            if rows is None:
-                rows = tensor.batch.memo = _rows_json(tensor, tensor.batch.tensor)
-            parts.append(rows[tensor.row])
         else:
-            parts.append(b'%b,"data":%b}' % (_output_head(tensor), _data_json(tensor)))
-        separator = b","
-    parts.append(b"]}" if response.outputs else b',"outputs":[]}')
+            outputs.append(b'%b,"data":%b}' % (_output_head(tensor), _data_json(tensor)))
+    text = b'%b,"outputs":[%b]}' % (start, b",".join(outputs))
     if not binary:
-        return b"".join(parts), None
-    text = b"".join(parts)
+        return text, None
     return b"".join((text, *binary)), len(text)
+
+
+def _rows_json(response: Response, batch: BatchOutputs) -> list[bytes]:
+    """The outputs of each row of a batch, as they follow an answer's beginning; [] where it cannot be done.
+
+    The whole batch is written in one go. Not BYTES: one caller's bytes that are no text must not spoil the others'
+    answers. Not large rows: little is to gain, and a client that has gone would be written for.
+    """
+    columns = []
+    for tensor, piece in zip(batch.tensors, response.outputs, strict=True):
+        if tensor.datatype == "BYTES" or not 0 < len(piece.data) <= SMALL_BYTES:
+            return []
+        head = _output_head(piece)
+        columns.append([b'%b,"data":[%b]}' % (head, row) for row in v2_numbers.rows_to_json(tensor)])
+    return [b',"outputs":[%b]}' % b",".join(row) for row in zip(*columns, strict=True)]
 
 
 def _goes_binary(name: str, wanted: Wanted) -> bool:
@@ -313,17 +326,6 @@ def _output_head(tensor: Tensor) -> bytes:
         facts = {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape}
         head = _OUTPUT_HEADS[key] = orjson.dumps(facts)[:-1]
     return head
-
-
-def _cut_from_batch(tensor: Tensor) -> bool:
-    """BYTES are written one by one: one caller's bytes that are no text must not spoil the batch."""
-    return 0 < len(tensor.data) <= SMALL_BYTES and tensor.datatype != "BYTES"
-
-
-def _rows_json(piece: Tensor, whole: Tensor) -> list[bytes]:
-    """Each row of a batch's output as the JSON of an output of its own: the whole batch is written in one go."""
-    head = _output_head(piece)
-    return [b'%b,"data":[%b]}' % (head, row) for row in v2_numbers.rows_to_json(whole)]
 
 
 def _data_json(tensor: Tensor) -> bytes:
