@@ -53,6 +53,11 @@ class ComputeEstimate:
                 return self._seconds[size]
         return 0.0
 
+    def doubt(self) -> None:
+        """Nothing was begun because of these averages, so nothing will correct them: believe them half as much."""
+        for size in self._seconds:
+            self._seconds[size] /= 2
+
 
 def hold_s(*, rows: int, limit: int, oldest_age_s: float, busy_replicas: int, max_delay_s: float) -> float:
     """Seconds that a batch of `rows` should still wait to fill, though a replica is free; 0: send it now.

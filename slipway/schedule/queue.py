@@ -16,6 +16,7 @@ from slipway.errors import Overloaded
 
 LEVELS = 4
 DEFAULT_PATIENCE_S = 1.0
+MIN_COMPACT = 1024
 
 
 class Entry:
@@ -24,7 +25,7 @@ class Entry:
     `taken`: rows that left for a replica already (a large entry leaves in parts). `queued`: still counted.
     """
 
-    __slots__ = ("arrived", "deadline", "key", "nbytes", "queued", "rows", "taken", "virtual")
+    __slots__ = ("arrived", "deadline", "key", "nbytes", "number", "queued", "rows", "taken", "virtual")
 
     rows: int
     nbytes: int
@@ -32,6 +33,7 @@ class Entry:
     arrived: float
     deadline: float
     virtual: float
+    number: int
     taken: int
     queued: bool
 
@@ -53,13 +55,16 @@ class Queue(Generic[E]):
         self.max_bytes = max_bytes
         self._patience_s = patience_s
         self._lines: dict[tuple[object, int], deque[E]] = {}
+        self._count = 0
+        self._gone = 0  # entries that left by `remove` and still stand in a line
+        self._compact_at = MIN_COMPACT
         self.rows = 0
         self.nbytes = 0
 
     def offer(
         self, entry: E, *, now: float, rows: int, nbytes: int, key: object, deadline: float, priority: int
     ) -> None:
-        """Let an entry in, or raise Overloaded at once; then nothing has changed.
+        """Let an entry of at least one row in, or raise Overloaded at once; then nothing has changed.
 
         An entry that is larger than the whole queue is let in when the queue is empty: otherwise it could never be
         served.
@@ -77,6 +82,7 @@ class Queue(Generic[E]):
         entry.arrived = now
         entry.deadline = deadline
         entry.virtual = now + level * self._patience_s
+        self._count = entry.number = self._count + 1
         entry.taken = 0
         entry.queued = True
         line = self._lines.get((key, level))
@@ -91,7 +97,21 @@ class Queue(Generic[E]):
         if not entry.queued:
             return False
         self._leave(entry)
+        self._gone += 1
+        if self._gone >= self._compact_at:
+            self._compact()
         return True
+
+    def _compact(self) -> None:
+        """Clients that come and go while nothing is taken must not pile up in the lines."""
+        for at, line in tuple(self._lines.items()):
+            kept = deque(entry for entry in line if entry.queued)
+            if kept:
+                self._lines[at] = kept
+            else:
+                del self._lines[at]
+        self._gone = 0
+        self._compact_at = max(MIN_COMPACT, sum(map(len, self._lines.values())))
 
     def take(self, *, now: float, max_rows: int, compute_s: float = 0.0) -> tuple[list[Slice[E]], list[E]]:
         """The next batch of at most `max_rows` rows, and the entries dropped on the way.
@@ -139,6 +159,7 @@ class Queue(Generic[E]):
         for entry in left:
             self._leave(entry)
         self._lines.clear()
+        self._gone = 0
         return left
 
     def _leave(self, entry: E) -> None:
@@ -166,9 +187,11 @@ class Queue(Generic[E]):
                 if head.queued:
                     self._leave(head)
                     dropped.append(head)
+                else:
+                    self._gone -= 1
             if not line:
                 empty.append(at)
-            elif best is None or line[0].virtual < best[0].virtual:
+            elif best is None or (line[0].virtual, line[0].number) < (best[0].virtual, best[0].number):
                 best = line
         for at in empty:
             del self._lines[at]
