@@ -1,0 +1,66 @@
+"""tritonclient.grpc.aio against a running server; see test_tritonclient.py."""
+
+import asyncio
+import os
+
+import pytest
+import tritonclient.grpc.aio as triton
+from check_grpc import every, flower
+from tensors import EVERY, SETOSA
+from tritonclient.utils import InferenceServerException
+
+
+def run(calls):
+    async def inside():
+        async with triton.InferenceServerClient(os.environ["SERVER"]) as client:
+            return await calls(client)
+
+    return asyncio.run(inside())
+
+
+def test_health_and_metadata():
+    async def calls(client):
+        assert await client.is_server_live()
+        assert await client.is_server_ready()
+        assert await client.is_model_ready("iris")
+        return await client.get_model_metadata("iris")
+
+    assert run(calls).name == "iris"
+
+
+def test_many_at_once():
+    async def calls(client):
+        return await asyncio.gather(*[client.infer("iris", flower()) for _ in range(40)])
+
+    assert all(answer.as_numpy("label").tolist() == [SETOSA] for answer in run(calls))
+
+
+def test_every_datatype():
+    async def calls(client):
+        return await client.infer("echo", every())
+
+    answer = run(calls)
+    for datatype, sent in EVERY.items():
+        assert answer.as_numpy(datatype).tolist() == sent.tolist()
+
+
+def test_a_stream():
+    async def calls(client):
+        async def requests():
+            for number in range(10):
+                yield {"model_name": "iris", "inputs": flower(), "request_id": str(number)}
+
+        return [(answer, error) async for answer, error in client.stream_infer(requests())]
+
+    got = run(calls)
+    assert all(error is None for _, error in got)
+    assert {answer.get_response().id for answer, _ in got} == {str(number) for number in range(10)}
+
+
+def test_an_error_says_what_was_wrong():
+    async def calls(client):
+        await client.infer("iris", flower(), outputs=[triton.InferRequestedOutput("nothing")])
+
+    with pytest.raises(InferenceServerException, match="nothing") as caught:
+        run(calls)
+    assert caught.value.status() == "StatusCode.INVALID_ARGUMENT"
