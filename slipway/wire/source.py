@@ -8,6 +8,7 @@ model may keep its inputs, and what it kept must never change under it.
 from __future__ import annotations
 
 import socket
+import sys
 from collections import deque
 from collections.abc import Sequence
 
@@ -91,7 +92,9 @@ class FrameSource:
             self._start, self._end = 0, len(begun)
 
     def _begin_large(self, head: bytes, body_at: int, body_size: int) -> None:
-        if len(self._large) < body_size or not _is_free(self._large):
+        # 2: this object's reference and the question's. Whoever looks into the memory, be it through a memoryview or
+        # an array, holds one more; counting exports instead would miss arrays, which let go of the buffer they use.
+        if len(self._large) < body_size or sys.getrefcount(self._large) > 2:
             self._large = bytearray(body_size)
         got = self._end - body_at
         self._large[:got] = self._view[body_at : self._end]
@@ -106,17 +109,6 @@ class FrameSource:
         if len(self._large) > KEEP_BYTES:
             self._large = bytearray()
         return frame
-
-
-def _is_free(memory: bytearray) -> bool:
-    """Whether no view of it is alive. CPython refuses to resize a bytearray that somebody looks into."""
-    if not memory:
-        return True
-    try:
-        memory.append(memory.pop())  # in this order nothing is reallocated
-    except BufferError:
-        return False
-    return True
 
 
 class FrameSink:

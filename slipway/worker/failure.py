@@ -41,6 +41,14 @@ def _allowance(error: BaseException, plan: SandboxPlan) -> str:
         if isinstance(cause, PermissionError) and isinstance(cause.filename, str | bytes):
             path = os.path.abspath(os.fsdecode(cause.filename))  # noqa: PTH100 (of a string that may be no file)
             return _hint(path, plan)
+        if isinstance(cause, ModuleNotFoundError) and plan.narrowed:
+            name = f"{plan.narrowed}/{(cause.name or '').partition('.')[0]}"
+            for path in (name, f"{name}.py"):
+                if os.path.exists(path):  # noqa: PTH110
+                    return (
+                        f" (the sandbox opens no more of {plan.narrowed} than the model; give the model a folder of "
+                        f"its own, or --allow-read {path})"
+                    )
     return ""
 
 

@@ -1,8 +1,8 @@
 """What a replica may do to its machine: as little as serving its model takes.
 
 `plan_sandbox` says in plain data what is allowed, `apply` makes it so, before any code or pickle of the model is
-touched. Closed: gaining privileges, core dumps (they would hold requests), reading or writing files but those below,
-signals and ptrace to other processes, and with `memory_bytes` memory beyond it.
+touched. Closed: gaining privileges, the powers of root, core dumps (they would hold requests), reading or writing
+files but those below, signals and ptrace to other processes, and with `memory_bytes` memory beyond it.
 
 Open on purpose: the network and Unix sockets with a path, since models call feature stores; the environment; what
 `allow_read` and `allow_write` name. `/dev/shm` is shut: who needs shared memory names it in `allow_write`.
@@ -14,8 +14,9 @@ import ctypes
 import glob
 import os
 import resource
+import struct
 import sys
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import msgspec
 
@@ -31,15 +32,21 @@ _READABLE = (
     "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime", "/etc/timezone", "/etc/os-release",
     "/etc/ssl", "/etc/pki", "/etc/ca-certificates", "/etc/resolv.conf", "/etc/nsswitch.conf", "/etc/hosts",
     "/etc/host.conf", "/etc/gai.conf", "/etc/services", "/etc/protocols", "/etc/passwd", "/etc/group",
-    "/etc/mime.types", "/etc/fonts", "/proc", "/sys/devices", "/sys/bus", "/sys/class", "/sys/fs/cgroup", "/sys/kernel/mm",
+    "/etc/mime.types", "/etc/fonts", "/proc", "/sys/devices", "/sys/bus", "/sys/class",
+    "/sys/fs/cgroup", "/sys/kernel/mm",
 )
 # fmt: on
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 _CUDA_DEVICES = ("/dev/nvidia*", "/dev/nvidia-caps/*", "/dev/dri/*")
 _CUDA_READABLE = ("/sys", "/etc/nvidia", "/etc/OpenCL", "/etc/vulkan", "/run/nvidia-persistenced")
 
-_PR_SET_DUMPABLE = 4
-_PR_SET_NO_NEW_PRIVS = 38
+_PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT = 4, 24, 38, 47
+_PR_CAP_AMBIENT_CLEAR_ALL = 4
+_CAP_DAC_OVERRIDE = 1
+_LAST_CAPABILITY = 63
+_CAPABILITY_VERSION = 0x20080522
+
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Surroundings(msgspec.Struct, frozen=True):
@@ -69,9 +76,13 @@ class Grant(msgspec.Struct, frozen=True):
 
 
 class SandboxPlan(msgspec.Struct, frozen=True):
-    """`memory_bytes` 0: no limit. Nothing at all is done unless `on`."""
+    """`memory_bytes` 0: no limit, and the only thing that is limited unless `on`.
+
+    `narrowed`: the model's folder, where only the model in it was opened.
+    """
 
     on: bool
+    narrowed: str = ""
     grants: tuple[Grant, ...] = ()
     memory_bytes: int = 0
     open_files: int = OPEN_FILES
@@ -85,26 +96,30 @@ def plan_sandbox(replicas: ReplicaSpec, *, scratch: str, around: Surroundings) -
     grants += [Grant(path, landlock.READ) for path in (*_READABLE, *around.libraries)]
     grants += [Grant(path, landlock.READ) for path in around.imports if path not in around.crowded]
     grants += [Grant(path, landlock.DEVICE) for path in _DEVICES]
-    grants += [Grant(path, landlock.READ) for path in _model_grants(around)]
+    folder, opened = _model_grants(around)
+    grants += [Grant(path, landlock.READ) for path in opened]
     if replicas.device.startswith("cuda"):
         grants += [Grant(path, landlock.DEVICE) for path in _CUDA_DEVICES]
         grants += [Grant(path, landlock.READ) for path in _CUDA_READABLE]
     grants += [Grant(path, landlock.READ, named=True) for path in replicas.allow_read]
     grants += [Grant(path, landlock.WRITE, named=True) for path in replicas.allow_write]
     grants.append(Grant(scratch, landlock.WRITE, named=True))
-    return SandboxPlan(on=True, grants=tuple(grants), memory_bytes=replicas.memory_bytes)
+    narrowed = "" if folder in opened else folder
+    return SandboxPlan(on=True, grants=tuple(grants), memory_bytes=replicas.memory_bytes, narrowed=narrowed)
 
 
-def _model_grants(around: Surroundings) -> list[str]:
-    """The model's folder, since weights may lie beside the file; less where that folder holds everything."""
-    if not around.model:
-        if around.working not in around.crowded:
-            return [around.working]
-        return [f"{around.working}/{around.module}", f"{around.working}/{around.module}.py"]
+def _model_grants(around: Surroundings) -> tuple[str, list[str]]:
+    """The model's folder and what to open: all of it, since weights may lie beside the file; less where that folder
+    holds everything else too."""
     if around.model_is_folder:
-        return [around.model]
-    folder = os.path.dirname(around.model)  # noqa: PTH120 (a plain string: this function does no I/O)
-    return [around.model, *around.beside] if folder in around.crowded else [folder]
+        return around.model, [around.model]
+    if around.model:
+        folder = str(PurePath(around.model).parent)
+        alone = [around.model, *around.beside]
+    else:
+        folder = around.working
+        alone = [f"{folder}/{around.module}", f"{folder}/{around.module}.py"]
+    return folder, alone if folder in around.crowded else [folder]
 
 
 def look_around(spec: ModelSpec) -> Surroundings:
@@ -159,22 +174,39 @@ def apply(plan: SandboxPlan) -> str:
         _limit_memory(plan.memory_bytes)
         return "off"
     abi = landlock.abi()
-    libc = ctypes.CDLL(None, use_errno=True)
-    achieved = ["no-new-privs"] if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 else []
+    achieved = ["no-new-privs"] if _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 else []
     if achieved and abi:
         landlock.restrict(_existing(plan.grants), abi=abi)
         achieved.insert(0, f"landlock abi {abi}")
     else:
-        achieved.insert(0, "no landlock: this kernel has none, files are open as to any process of the user")
+        achieved.insert(0, "no landlock: files are as open as to any process of this user")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) == 0:
-        achieved.append("no core dumps")
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     most = plan.open_files if hard == resource.RLIM_INFINITY else min(plan.open_files, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     _limit_memory(plan.memory_bytes)
+    if _drop_capabilities():
+        achieved.append("no capabilities")
+    if _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) == 0:
+        achieved.append("no core dumps")
     achieved.append("rlimits")
     return ", ".join(achieved)
+
+
+def _drop_capabilities() -> bool:
+    """What makes root root: without this it could lift its limits and read the memory of others.
+
+    All but one: a server that runs as root in a container may have to read a model that belongs to another user,
+    and what there is to read Landlock says.
+    """
+    for capability in range(_LAST_CAPABILITY + 1):
+        if capability != _CAP_DAC_OVERRIDE:
+            _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)  # refused to who has none, and needs none dropped
+    _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    kept = 1 << _CAP_DAC_OVERRIDE if os.geteuid() == 0 else 0
+    header = struct.pack("<Ii", _CAPABILITY_VERSION, 0)
+    wanted = struct.pack("<6I", kept, kept, 0, 0, 0, 0)  # effective, permitted, inheritable; then the upper halves
+    return any(_libc.capset(header, chosen) == 0 for chosen in (wanted, bytes(24)))
 
 
 def _limit_memory(memory_bytes: int) -> None:

@@ -19,7 +19,8 @@ import msgspec
 from slipway.errors import InvalidOutput, LoadFailure, ModelFailure
 from slipway.infer.runtime import LoadOptions, ReplicaFacts, Runtime
 from slipway.infer.signature import Signature
-from slipway.spec.serve import ModelSpec
+from slipway.runtimes.recognise import find_model
+from slipway.runtimes.table import load_runtime
 from slipway.wire.messages import BeginWorker
 from slipway.worker.outputs import check_outputs
 from slipway.worker.sandbox import SandboxPlan, apply, look_around, plan_sandbox
@@ -58,23 +59,32 @@ class Started(msgspec.Struct):
 def replica_environment(begin: BeginWorker) -> dict[str, str]:
     """What numerical libraries and caches shall find: as many threads as granted, and files in scratch only."""
     caches = dict.fromkeys(_CACHE_VARIABLES, f"{begin.scratch}/cache")
-    threads = dict.fromkeys(_THREAD_VARIABLES, str(begin.threads))
+    asked = bool(begin.spec.replicas.threads)  # otherwise what the user has exported counts
+    threads = {name: str(begin.threads) for name in _THREAD_VARIABLES if asked or name not in os.environ}
     return {"TMPDIR": begin.scratch, "PYTHONDONTWRITEBYTECODE": "1", **caches, **threads}
 
 
 def start(begin: BeginWorker, *, progress: Callable[[str], None]) -> Started:
     """Raises SetupError, and whatever the model's own code raises while it is loaded."""
+    progress("import")
     spec = begin.spec
     os.environ.update(replica_environment(begin))
     sys.dont_write_bytecode = True
+    runtime_name, path = spec.runtime, spec.path
+    if runtime_name == "auto":
+        found = find_model(path)  # reads the first bytes of files as data; outside, so that it sees what lies near
+        runtime_name, path = found.runtime, found.path
     around = look_around(spec)
     if not around.model and around.working not in sys.path:
         sys.path.insert(0, around.working)
     plan = plan_sandbox(spec.replicas, scratch=begin.scratch, around=around)
     achieved = apply(plan)
     Path(begin.scratch, "cache").mkdir(exist_ok=True)
-    progress("import")
-    runtime_name, runtime = _load(spec, begin.threads, progress)
+    progress("load")
+    options = LoadOptions(
+        threads=begin.threads, device=spec.replicas.device, trust_pickle=spec.trust_pickle, options=spec.options
+    )
+    runtime = load_runtime(runtime_name, path, options)
     progress("warm-up")
     trouble = warm_up(runtime, max_rows=spec.batching.max_rows)
     facts = ReplicaFacts(
@@ -86,18 +96,6 @@ def start(begin: BeginWorker, *, progress: Callable[[str], None]) -> Started:
     )
     gc.freeze()  # what was loaded stays: collections during service need not walk it
     return Started(runtime, plan, facts)
-
-
-def _load(spec: ModelSpec, threads: int, progress: Callable[[str], None]) -> tuple[str, Runtime]:
-    from slipway.runtimes.recognise import recognise  # not above: it must come after the sandbox
-    from slipway.runtimes.table import load_runtime
-
-    name = recognise(spec.path) if spec.runtime == "auto" else spec.runtime
-    progress("load")
-    options = LoadOptions(
-        threads=threads, device=spec.replicas.device, trust_pickle=spec.trust_pickle, options=spec.options
-    )
-    return name, load_runtime(name, spec.path, options)
 
 
 def warm_up(runtime: Runtime, *, max_rows: int) -> str:
@@ -116,7 +114,7 @@ def warm_up(runtime: Runtime, *, max_rows: int) -> str:
             raise LoadFailure(f"warm-up with {rows} rows: {error.message}") from error
         except ModelFailure as error:
             if _is_determined(signature):
-                raise LoadFailure(f"warm-up with {rows} rows of zeros: {error.message}") from error
+                raise LoadFailure(f"warm-up with {rows} rows: {error.message}") from error
             logger.warning("the model refused a made-up warm-up batch; it serves all the same: %s", error.message)
             return error.message
     return ""
