@@ -225,7 +225,7 @@ def test_what_was_removed_does_not_pile_up_while_nothing_is_taken() -> None:
 def test_a_full_queue_says_so_with_numbers() -> None:
     queue: Queue[Waiting] = Queue(max_rows=4, max_bytes=9999)
     offer(queue, rows=3)
-    with pytest.raises(Overloaded, match="3 of 4 rows.*brings 2 rows"):
+    with pytest.raises(Overloaded, match=r"3 of 4 rows.*brings 2 rows"):
         offer(queue, rows=2)
     offer(queue, rows=1)
 
