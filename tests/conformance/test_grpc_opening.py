@@ -6,8 +6,6 @@ import asyncio
 import importlib.util
 import socket
 import stat
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -167,16 +165,3 @@ def test_auto_is_native_where_that_is_installed(monkeypatch: pytest.MonkeyPatch)
     assert choose_kind("auto") == "grpcio"
     with pytest.raises(errors.SetupError, match="auto, native and grpcio"):
         choose_kind("rust")
-
-
-def test_our_messages_live_beside_tritonclients_in_one_process() -> None:
-    """Both register `inference.ModelInferRequest`; here with a stand-in for its generated module."""
-    pool_file = (
-        "from google.protobuf import descriptor_pb2, descriptor_pool\n"
-        "file = descriptor_pb2.FileDescriptorProto(name='grpc_service.proto', package='inference', syntax='proto3')\n"
-        "file.message_type.add(name='ModelInferRequest').field.add(name='other', number=1, type=9, label=1)\n"
-        "descriptor_pool.Default().AddSerializedFile(file.SerializeToString())\n"
-    )
-    ours = "from slipway.infer.protobuf.messages import ModelInferRequest\nModelInferRequest(model_name='m')\n"
-    for code in (pool_file + ours, ours + pool_file):
-        subprocess.run([sys.executable, "-c", code], check=True)

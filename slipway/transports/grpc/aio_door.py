@@ -15,7 +15,6 @@ from google.protobuf.message import DecodeError
 from slipway.errors import Draining, MalformedRequest, SlipwayError, Unsupported
 from slipway.infer.protobuf.messages import HEALTH, INFERENCE
 from slipway.infer.request import NEVER
-from slipway.transports.grpc.flights import Flights
 from slipway.transports.grpc.handlers import REFUSED, STOPPED, Call, Handlers, Outcome, hide
 from slipway.transports.grpc.reflection import PATHS as REFLECTION_PATHS
 from slipway.transports.grpc.reflection import reflect
@@ -39,7 +38,6 @@ class AioDoor:
     def __init__(self, handlers: Handlers, *, max_message_bytes: int, reuse_port: bool = False) -> None:
         self.port = 0
         self._handlers = handlers
-        self._flights = Flights()
         self._waiting: set[asyncio.Future[Outcome]] = set()
         self._streams: set[InferStream] = set()
         self._closing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -62,7 +60,7 @@ class AioDoor:
         self._handlers.draining = True
         for stream in list(self._streams):
             stream.stop()
-        await self._flights.all_landed(drain_s)
+        await wait_while(lambda: bool(self._waiting or self._streams), drain_s)
         for future in list(self._waiting):
             if not future.done():
                 future.set_result(Draining(STOPPED))
@@ -78,7 +76,6 @@ class AioDoor:
             if not future.done():
                 future.set_result(outcome)
 
-        self._flights.start()
         self._waiting.add(future)
         ticket = self._handlers.call(path, payload, _call_of(context), answer)
         try:
@@ -89,7 +86,6 @@ class AioDoor:
             raise
         finally:
             self._waiting.discard(future)
-            self._flights.end()
         if isinstance(outcome, SlipwayError):
             if ticket is not None and isinstance(outcome, Draining):
                 ticket.cancel()
@@ -102,12 +98,10 @@ class AioDoor:
             await _abort(context, Draining(REFUSED))
         stream = InferStream(self._handlers, context, _call_of(context))
         self._streams.add(stream)
-        self._flights.start()
         try:
             await self._run(stream.run(), context)
         finally:
             self._streams.discard(stream)
-            self._flights.end()
         if stream.stopped:
             await _abort(context, Draining(REFUSED))
 
@@ -157,7 +151,7 @@ class _Router(grpc.GenericRpcHandler):  # type: ignore[misc]
         return self._methods.get(path) or grpc.stream_stream_rpc_method_handler(self._refusal(path))
 
     def _refusal(self, path: str) -> Callable[[Any, Context], Awaitable[None]]:
-        near = get_close_matches(path, self._methods, n=1)
+        near = get_close_matches(path, self._methods, n=1, cutoff=0.9)  # all paths begin alike
         hint = f"; did you mean {near[0]}?" if near else ""
 
         async def refuse(_: Any, context: Context) -> None:
@@ -185,6 +179,13 @@ def _call_of(context: Context) -> Call:
     remaining = context.time_remaining()
     trace = next((value for key, value in context.invocation_metadata() if key == "traceparent"), "")
     return Call(now, NEVER if remaining is None else now + remaining, trace)
+
+
+async def wait_while(busy: Callable[[], bool], timeout_s: float) -> None:
+    """Looked at now and then, because counting each call to the last would cost every call something."""
+    until = time.monotonic() + timeout_s
+    while busy() and time.monotonic() < until:
+        await asyncio.sleep(0.005)
 
 
 async def _abort(context: Context, error: SlipwayError) -> NoReturn:

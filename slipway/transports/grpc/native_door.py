@@ -7,6 +7,7 @@ there. Streams, and whatever this front does not know, it passes on to a grpc.ai
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import threading
 import time
@@ -18,13 +19,12 @@ from pygrpc_native import EVENT_CALL, NativeGrpcFront
 from slipway.errors import Draining, SlipwayError
 from slipway.infer.request import NEVER
 from slipway.infer.service import Ticket
-from slipway.transports.grpc.aio_door import AioDoor
-from slipway.transports.grpc.flights import Flights
+from slipway.transports.grpc.aio_door import AioDoor, wait_while
 from slipway.transports.grpc.handlers import STOPPED, Call, Handlers, Outcome
 from slipway.transports.grpc.status import status_of
 
 BATCH_CALLS = 64
-IO_THREADS = 1  # one already outruns the Python side several times
+IO_THREADS = 2 if (os.cpu_count() or 1) >= 4 else 1  # one outruns Python with small tensors; large ones copy in both
 
 
 class NativeDoor:
@@ -41,7 +41,6 @@ class NativeDoor:
         self._behind = AioDoor(handlers, max_message_bytes=max_message_bytes)
         self._folder = folder
         self._paths = list(handlers.unary)
-        self._flights = Flights()
         self._tickets: dict[int, Ticket | None] = {}  # of every call that is not answered
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._carry, name="grpc-calls", daemon=True)
@@ -61,7 +60,7 @@ class NativeDoor:
     async def close(self, drain_s: float) -> None:
         """Refuse new calls, let those on their way finish for up to `drain_s`, refuse the rest, and end."""
         self._handlers.draining = True
-        await asyncio.gather(self._flights.all_landed(drain_s), self._behind.close(drain_s))
+        await asyncio.gather(wait_while(lambda: bool(self._tickets), drain_s), self._behind.close(drain_s))
         for call_id, ticket in list(self._tickets.items()):
             if ticket is not None:
                 ticket.cancel()
@@ -97,7 +96,6 @@ class NativeDoor:
                 self._answer(call_id, outcome)
 
             tickets[call_id] = None
-            self._flights.start()
             ticket = call_method(paths[method], payload, call, answer)
             if ticket is not None and call_id in tickets:
                 tickets[call_id] = ticket
@@ -106,7 +104,6 @@ class NativeDoor:
         """The client left or its deadline passed; the front has answered it."""
         if call_id in self._tickets:
             ticket = self._tickets.pop(call_id)
-            self._flights.end()
             if ticket is not None:
                 ticket.cancel()
 
@@ -118,4 +115,3 @@ class NativeDoor:
             self._front.fail(call_id, code, message, trailers)
         else:
             self._front.respond(call_id, outcome)
-        self._flights.end()

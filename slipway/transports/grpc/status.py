@@ -27,7 +27,7 @@ def status_of(error: SlipwayError) -> Status:
     trailers: list[tuple[str, str | bytes]] = [(ERROR_KEY, error.code)]
     if error.retry_after_s is not None:
         trailers.append((RETRY_KEY, f"{error.retry_after_s:g}"))
-    if error.correlation:
+    if error.correlation and error.correlation.isascii() and error.correlation.isprintable():
         trailers.append((CORRELATION_KEY, error.correlation))
     return Status(grpc_code(error), shorten(error.message), trailers)
 
