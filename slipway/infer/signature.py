@@ -111,7 +111,8 @@ def _refuse_names(signature: Signature, form: Sequence[TensorSpec], inputs: Sequ
             raise InvalidInput(f"input {tensor.name!r} is given twice")
         seen.add(tensor.name)
         if tensor.name not in known:
-            near = get_close_matches(tensor.name, known, n=1)
+            same = [name for name in known if name.lower() == tensor.name.lower()]
+            near = same or get_close_matches(tensor.name, known, n=1)
             hint = f", did you mean {near[0]!r}?" if near else ";"
             wanted = ", ".join(map(describe, signature.inputs))
             if signature.columns:

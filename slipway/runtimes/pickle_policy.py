@@ -107,6 +107,7 @@ _VALUES: set[tuple[str, str]] = (
     | _names("pandas._libs.missing", "NA NAType")
     | _names("sklearn.metrics._scorer", "_passthrough_scorer")
     | _names("sklearn.preprocessing._function_transformer", "_identity")
+    | _names("sklearn.utils.validation", "check_array")
     | _names("sklearn.cluster._kmeans", "_kmeans_single_lloyd _kmeans_single_elkan")
     | _names("scipy._lib.array_api_compat.numpy._aliases", "asarray")  # a BSpline holds it
     | _names("scipy._external.array_api_compat.numpy._aliases", "asarray")

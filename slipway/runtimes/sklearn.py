@@ -117,6 +117,11 @@ def _check_model(path: str, model: Any) -> None:
     if isinstance(model, type):
         raise LoadFailure(f"{path!r} holds the class {model.__name__}, not a fitted model made from it")
     if not any(hasattr(model, method) for method in ("predict", "transform")):
+        if hasattr(model, "fit_predict"):
+            raise LoadFailure(
+                f"the {type(model).__name__} in {path!r} groups the rows it was trained on and cannot place new ones; "
+                "KMeans, MiniBatchKMeans, Birch and MeanShift can"
+            )
         inside = f" with the keys {', '.join(map(repr, list(model)[:8]))}" if isinstance(model, dict) else ""
         raise LoadFailure(
             f"{path!r} holds a {type(model).__name__}{inside}, which has neither predict nor transform; save the "

@@ -107,13 +107,8 @@ def _steps(model: Any, last: Any) -> list[_Step]:
     if kind == "outlier_detector" and hasattr(last, "predict"):
         steps = [_Step("predict", "label")]
         return [*steps, _Step("decision_function", "score")] if hasattr(last, "decision_function") else steps
-    if kind == "clusterer":
-        if hasattr(last, "predict"):
-            return [_Step("predict", "cluster")]
-        raise LoadFailure(
-            f"a {type(last).__name__} groups the rows it was trained on and cannot place new ones; KMeans, "
-            "MiniBatchKMeans, Birch and MeanShift can"
-        )
+    if kind == "clusterer" and hasattr(last, "predict"):
+        return [_Step("predict", "cluster")]
     if hasattr(last, "predict"):
         steps = [_Step("predict", "prediction")]
         return [*steps, _Step("predict_proba", "probabilities")] if hasattr(last, "predict_proba") else steps
