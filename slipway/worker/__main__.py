@@ -72,7 +72,7 @@ def _refuse(line: ControlLine, begin: BeginWorker, error: BaseException) -> NoRe
     elif isinstance(error, SetupError):
         code = error.code
     words = words or words_of(error, _plan_of(begin))
-    shown = error if not isinstance(error, SetupError) or error.__cause__ else None
+    shown = None if status == EXIT_OUT_OF_MEMORY or (isinstance(error, SetupError) and not error.__cause__) else error
     logger.error("cannot serve: %s", words, exc_info=shown, extra=fields(model=begin.spec.name, code=code))
     with contextlib.suppress(OSError):
         line.say(SetupFailed(code, words))

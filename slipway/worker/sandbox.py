@@ -128,8 +128,8 @@ def look_around(spec: ModelSpec) -> Surroundings:
     beside: tuple[str, ...] = ()
     if model and not model.is_dir():
         beside = tuple(str(path) for path in model.parent.glob(f"{glob.escape(model.stem)}*") if path != model)
-    home = Path.home()
-    crowded = {"/", "/tmp", "/var/tmp", os.environ.get("TMPDIR", "/tmp"), str(home), *map(str, home.parents)}
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111 (Path.home() fails for a user whom nobody knows)
+    crowded = {"/", "/tmp", "/var/tmp", "/dev/shm", str(home), *map(str, home.parents)}
     package = str(Path(__file__).resolve().parent.parent)
     prefixes = {sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix}
     return Surroundings(

@@ -15,6 +15,7 @@ import select
 import signal
 import socket
 import time
+from typing import NoReturn
 
 import msgspec
 
@@ -74,7 +75,7 @@ class Desk:
 
     def _failure(self, batch: int, error: BaseException) -> Failed:
         if self._memory_is_up(error):
-            self._die()
+            self.die()
         correlation = new_correlation()
         code = code_of(error)
         logger.error("the model failed on a batch", exc_info=error, extra=fields(correlation=correlation, code=code))
@@ -87,7 +88,7 @@ class Desk:
         limit = self._plan.memory_bytes
         return bool(limit and _ALLOCATION.search(str(error)) and self._memory.data_bytes() > 0.8 * limit)
 
-    def _die(self) -> None:
+    def die(self) -> NoReturn:
         """At once and without an answer: after a failed allocation nothing that this process says can be trusted."""
         self._ballast.clear()
         with contextlib.suppress(BaseException):
@@ -137,6 +138,13 @@ class ServingLoop:
             self._waker.send(b"\0")
 
     def run(self) -> None:
+        try:
+            self._serve()
+        except MemoryError:  # there was no room for a batch that came
+            self._desk.die()
+        self._say_farewell()
+
+    def _serve(self) -> None:
         poll, links, unread = self._epoll.poll, self._links, self._unread
         while not self._ending:
             for fd, events in poll(0 if unread else -1):
@@ -151,7 +159,6 @@ class ServingLoop:
             for link in tuple(unread):
                 if not self._ending:
                     self._step(link, 0)
-        self._say_farewell()
 
     def _accept(self) -> None:
         try:

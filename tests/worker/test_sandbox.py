@@ -156,7 +156,6 @@ ATTACKS = {
     "leave something in shared memory": "open('/dev/shm/slipway-attack', 'w')",
     "raise its limit of open files": "raise_limit(resource.RLIMIT_NOFILE)",
     "raise its limit of memory": "raise_limit(resource.RLIMIT_DATA)",
-    "become another user": "os.setuid(12345)",
     "mount": "must(libc.mount(b'none', scratch.encode(), b'tmpfs', 0, None))",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -109,6 +110,16 @@ def test_a_leaking_model_dies_at_its_limit_without_an_answer(
     assert answer is None
     assert worker.exit_status() == EXIT_OUT_OF_MEMORY
     assert "out of memory" in capfd.readouterr().err
+
+
+def test_a_batch_that_does_not_fit_ends_the_worker_without_an_answer(launch: Callable, python_model: Callable) -> None:
+    worker = launch(python_model("return x"), replicas=ReplicaSpec(memory_bytes=300 * 2**20))
+    worker.ready()
+    gateway = worker.gateway()
+    with contextlib.suppress(ConnectionError):  # it may end while we still send
+        gateway.ask(1, x=np.ones(100_000_000, "f4"))
+    assert gateway.answer() is None
+    assert worker.exit_status() == EXIT_OUT_OF_MEMORY
 
 
 def test_sigterm_finishes_the_batch_at_hand(launch: Callable, python_model: Callable) -> None:
