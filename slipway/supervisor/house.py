@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 TICK_S = 0.1
 TELL_WITHIN_S = 2.0
+ATTACH_S = 0.05
 KILL_WITHIN_S = 5.0
 """After a SIGKILL a process is gone in no time, unless the kernel itself waits for a disk; then we go without it."""
 
@@ -218,8 +219,14 @@ class House:
             self._watcher.loading(self._stages())
 
     async def _told(self) -> None:
-        """A gateway answers in turn, so with its numbers it says that it has heard what was said before."""
+        """A gateway answers in turn, so with its numbers it says that it has heard what was said before. It then
+        reaches a new replica within a turn of its loop, and says so where it reached none before."""
         await self.gateways.refresh(timeout_s=TELL_WITHIN_S)
+        await asyncio.sleep(ATTACH_S)
+        for _ in range(int(TELL_WITHIN_S / ATTACH_S)):
+            if self.gateways.serving or not self.repository.ready:
+                return
+            await asyncio.sleep(ATTACH_S)
 
     def _stages(self) -> dict[str, str]:
         posts = [replica.post for load in self.repository.loads() for replica in load.replicas]

@@ -14,7 +14,8 @@ from slipway.wire.messages import RepositoryChange, RepositoryChanged, Routes, V
 
 
 class Shelf:
-    """One version's place in the repository. `leaving` are earlier loads that are on their way out."""
+    """One version's place in the repository. `leaving` are earlier loads that are on their way out; the one that is
+    `handing_over` still serves, beside its successor."""
 
     def __init__(self, spec: ModelSpec) -> None:
         self.spec = spec
@@ -22,6 +23,7 @@ class Shelf:
         self.current: Version | None = None
         self.fresh: Version | None = None
         self.leaving: list[Version] = []
+        self.handing_over: Version | None = None
         self.facts: ReplicaFacts | None = None
         self.failure = ""
         self.past_restarts: dict[str, int] = {}
@@ -30,6 +32,10 @@ class Shelf:
     def loads(self) -> Iterator[Version]:
         """Every load that has processes, the serving one first."""
         yield from (load for load in (self.current, self.fresh, *self.leaving) if load is not None)
+
+    def serving(self) -> Iterator[Version]:
+        """Every load whose replicas get requests."""
+        yield from (load for load in (self.current, self.handing_over) if load is not None)
 
 
 class Repository:
@@ -76,7 +82,7 @@ class Repository:
             versions.append(
                 VersionRoutes(
                     spec=shelf.spec,
-                    replicas=load.addresses() if load else [],
+                    replicas=[place for serving in shelf.serving() for place in serving.addresses()],
                     facts=shelf.facts,
                     failure=load.trouble() if load else shelf.failure,
                     wanted=shelf.wanted,
@@ -127,23 +133,26 @@ class Repository:
         fresh.step()
         error = await asyncio.shield(fresh.settled)
         shelf.fresh = None
-        if error is None:
-            self._leave(shelf)
-            shelf.current, shelf.wanted, shelf.failure = fresh, True, ""
-        else:
+        if error is not None:
             shelf.leaving.append(fresh)
             shelf.failure = error.message
-        await self._see_off(shelf)
-        if error is not None:
+            await self._see_off(shelf)
             raise error
+        before = shelf.current
+        self._leave(shelf)
+        shelf.current, shelf.wanted, shelf.failure = fresh, True, ""
+        if before is not None and _alike(before, fresh):
+            shelf.handing_over = before
+            self._changed()
+            await self._told()
+            shelf.handing_over = None
+        await self._see_off(shelf)
 
     async def _unload(self, shelf: Shelf) -> None:
         """To unload what is not loaded is no error: who asks wants it gone, and it is."""
         shelf.wanted, shelf.failure = False, "unloaded"
         self._leave(shelf)
         await self._see_off(shelf)
-        while shelf.leaving:  # memory has really returned when this is answered
-            await asyncio.sleep(0.02)
 
     async def _see_off(self, shelf: Shelf) -> None:
         """Gateways move over first; what they had sent before is still answered by those that leave."""
@@ -152,8 +161,16 @@ class Repository:
         for load in list(shelf.leaving):
             await load.rest()
             load.retire()
+        while shelf.leaving:  # memory has really returned when the change is answered
+            await asyncio.sleep(0.02)
 
     def _leave(self, shelf: Shelf) -> None:
         if shelf.current is not None:
             shelf.leaving.append(shelf.current)
             shelf.current = None
+
+
+def _alike(before: Version, fresh: Version) -> bool:
+    """Whether a request fits both, so that for a moment either may answer it."""
+    old, new = before.facts, fresh.facts
+    return old is not None and new is not None and old.signature == new.signature

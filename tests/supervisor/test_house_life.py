@@ -333,7 +333,10 @@ def test_load_keeps_the_old_replicas_until_the_new_ones_serve() -> None:
             assert all(child.running for child in old)
             assert {place.generation for place in stage.routes(gateway).versions[0].replicas} == {1}
             await stage.ready(new[1])
-            await stage.until(lambda: {p.generation for p in stage.routes(gateway).versions[0].replicas} == {2})
+            generations = [2, 2, 1, 1]  # for a moment both serve, so that nobody meets a closed door
+            await stage.until(lambda: [p.generation for p in stage.routes(gateway).versions[0].replicas] == generations)
+            await answer_questions(stage, gateway, lambda: len(stage.routes(gateway).versions[0].replicas) == 2)
+            assert {place.generation for place in stage.routes(gateway).versions[0].replicas} == {2}
             assert all(child.running for child in old), "they may still compute what they were sent"
             await finish(stage, gateway, old)
             assert RepositoryChanged(7) in stage.heard(gateway)
@@ -416,11 +419,20 @@ async def finish(stage: Stage, gateway, leaving) -> None:  # type: ignore[no-unt
     before = len(stage.heard(gateway))
 
     def turn() -> bool:
-        for question in [message for message in stage.heard(gateway) if isinstance(message, SnapshotRequest)]:
-            gateway.say(Snapshot(question.number, [], []))
         for child in stage.children("worker"):
             child.say(IDLE)
         told = any(isinstance(message, RepositoryChanged) for message in stage.heard(gateway)[before:])
         return told and not any(child.running for child in leaving)
+
+    await answer_questions(stage, gateway, turn)
+
+
+async def answer_questions(stage: Stage, gateway, until: Callable[[], bool]) -> None:  # type: ignore[no-untyped-def]
+    """Play a gateway that says its numbers."""
+
+    def turn() -> bool:
+        for question in [message for message in stage.heard(gateway) if isinstance(message, SnapshotRequest)]:
+            gateway.say(Snapshot(question.number, [], []))
+        return until()
 
     await stage.until(turn, pass_s=0.01)
