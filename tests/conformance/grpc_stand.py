@@ -34,7 +34,7 @@ class Stand:
     def call(self, method: str, *, service: str = INFERENCE, timeout: float = 10, **fields: Any) -> Any:
         """One unary call with the fields of its request; the parsed answer. Raises grpc.RpcError."""
         described = POOL.FindServiceByName(service).methods_by_name[method]
-        payload = class_of(described.input_type)(**fields).SerializeToString()
+        payload = build(class_of(described.input_type), fields).SerializeToString()
         return class_of(described.output_type).FromString(self.send(method, payload, service=service, timeout=timeout))
 
     def send(
@@ -125,10 +125,19 @@ def reset(service: StubService) -> None:
     service.__init__()  # type: ignore[misc]
 
 
+def build(kind: Any, fields: dict[str, Any]) -> Any:
+    """A message from its fields. Old protobuf takes no dicts as values of a map, so `parameters` are set one by one."""
+    parameters = fields.pop("parameters", {})
+    message = kind(**fields)
+    for name, value in parameters.items():
+        message.parameters[name].MergeFrom(type(message.parameters[name])(**value))
+    return message
+
+
 def affine(*numbers: float, **fields: Any) -> Any:
     """A request of the model `affine`: y = 2x + 1."""
     numbers = numbers or (1, 2, 3, 4)
-    message = Infer(**{"model_name": "affine", **fields})
+    message = build(Infer, {"model_name": "affine", **fields})
     message.inputs.add(name="x", datatype="FP32", shape=[len(numbers) // 4, 4])
     message.raw_input_contents.append(struct.pack(f"<{len(numbers)}f", *numbers))
     return message
