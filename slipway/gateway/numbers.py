@@ -22,6 +22,8 @@ def snapshot(number: int, service: GatewayService, connections: dict[str, int]) 
     series: list[Series] = []
     for version in service.versions():
         series.extend(_version_series(version))
+    for (protocol, code), count in service.unrouted.items():
+        series.append(Series(metrics.REQUESTS.name, ("", "", protocol, code), count))
     for protocol, count in connections.items():
         series.append(Series(metrics.CONNECTIONS.name, (protocol,), count))
     usage = resource.getrusage(resource.RUSAGE_SELF)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from slipway.errors import Draining, InvalidInput, SlipwayError, every_error
+from slipway.errors import Draining, InvalidInput, NotFound, SlipwayError, every_error
 from slipway.gateway.version import Version
 from slipway.infer.request import Done, Request
 from slipway.infer.service import (
@@ -33,6 +34,7 @@ class GatewayService:
     """Implements `infer.service.Service`. `ask`: sends a RepositoryChange to the supervisor.
 
     `serving_changed` is called with the new readiness whenever it has changed. `tracing`: None sends no spans.
+    `unrouted`: requests that named no model of ours or could not be read, by (protocol, error code).
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class GatewayService:
         self._asked: dict[int, Loaded] = {}
         self._serving = False
         self.draining = False
+        self.unrouted: Counter[tuple[str, str]] = Counter()
         self.tracing: Tracing | None = None
 
     # --- routes ---------------------------------------------------------------------------------------------------
@@ -153,8 +156,18 @@ class GatewayService:
             return None
         return watched
 
+    def refused(self, model: str, protocol: str, error: SlipwayError) -> None:
+        try:
+            self._table.find(model).refused[protocol, error.code] += 1
+        except NotFound:  # a name that a client made up must not become a label
+            self.unrouted[protocol, error.code] += 1
+
     def _infer(self, request: Request, done: Done) -> Ticket | None:
-        version = self._table.find(request.model, request.version)
+        try:
+            version = self._table.find(request.model, request.version)
+        except NotFound as error:
+            self.unrouted[request.protocol, error.code] += 1
+            raise
         try:
             if self.draining:
                 raise Draining("the server is shutting down and takes no new requests", retry_after_s=1.0)

@@ -111,3 +111,7 @@ class Service(Protocol):
     def infer(self, request: Request, done: Done) -> Ticket | None:
         """Check, queue, compute. `done` is called exactly once, perhaps before this returns (then None)."""
         ...
+
+    def refused(self, model: str, protocol: str, error: SlipwayError) -> None:
+        """A door refused an inference request by itself, before `infer`: for the books. `model` '' is unknown."""
+        ...

@@ -78,6 +78,7 @@ class StubService:
         self.load_outcome: SlipwayError | None = None
         self.requests: list[Request] = []
         self.cancelled: list[Request] = []
+        self.refusals: list[tuple[str, str, str]] = []
         self.held: list[_Pending] = []
 
     def live(self) -> bool:
@@ -136,6 +137,9 @@ class StubService:
             return _Pending(self, model, request, done)
         done(self.answer(model, request))
         return None
+
+    def refused(self, model: str, protocol: str, error: SlipwayError) -> None:
+        self.refusals.append((model, protocol, error.code))
 
     def release(self) -> None:
         """Answer everything that is held."""

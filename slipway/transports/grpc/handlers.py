@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError
 
-from slipway.errors import Draining, MalformedRequest, NotFound, PayloadTooLarge, SlipwayError
+from slipway.errors import Draining, MalformedRequest, NotFound, PayloadTooLarge, SlipwayError, Unsupported
 from slipway.infer.protobuf.messages import HEALTH, INFERENCE, POOL, Message, class_of
 from slipway.infer.request import NEVER, Request, Response
 from slipway.infer.service import Service, Ticket
 from slipway.logs import new_correlation
-from slipway.transports.grpc import answers
+from slipway.transports import answers
 from slipway.transports.grpc.codec import ResponseWriter, write_stream_error
 from slipway.transports.grpc.templates import RequestReader
 
@@ -111,6 +111,8 @@ class Handlers:
             request.trace = call.trace
             return self._service.infer(request, done)
         except SlipwayError as error:
+            if request is None:
+                self._service.refused("", "grpc", error)
             done(error)
         except Exception as error:
             done(hide(error))
@@ -130,7 +132,11 @@ class Handlers:
         return SERVING if ready and not self.draining else NOT_SERVING
 
     def _infer(self, payload: bytes, call: Call, answer: Answer) -> Ticket | None:
-        request, typed, timeout_s = self._reader.read(payload)
+        try:
+            request, typed, timeout_s = self._reader.read(payload)
+        except SlipwayError as error:
+            self._service.refused("", "grpc", error)
+            raise
         request.deadline = min(call.deadline, call.received + timeout_s)
         request.trace = call.trace
         write = self._writer.write
@@ -154,7 +160,7 @@ class Handlers:
 
         def method(payload: bytes, _call: Call, answer: Answer) -> None:
             asked = _parse(asked_class, payload)
-            answers.check_repository(asked)
+            _check_repository(asked)
             start(asked.model_name, lambda error: answer(error or answer_class().SerializeToString()))
 
         return method
@@ -182,7 +188,7 @@ class Handlers:
         return {"model_stats": [answers.statistics(one) for one in self._service.statistics(asked.name, asked.version)]}
 
     def _index(self, asked: Message) -> dict[str, Any]:
-        answers.check_repository(asked)
+        _check_repository(asked)
         return {"models": [answers.index_entry(entry) for entry in self._service.index(ready_only=asked.ready)]}
 
     def _health_check(self, asked: Message) -> dict[str, Any]:
@@ -219,3 +225,12 @@ def _parse(kind: Message, payload: bytes) -> Message:
         return kind.FromString(payload)
     except DecodeError as error:
         raise MalformedRequest(f"the message is not a {kind.DESCRIPTOR.name}: {error}") from None
+
+
+def _check_repository(asked: Message) -> None:
+    """Raise Unsupported for what the one, nameless repository cannot do."""
+    if asked.repository_name:
+        raise Unsupported(f"there is one model repository, without a name; {asked.repository_name!r} is not it")
+    for name in getattr(asked, "parameters", ()):
+        if name != "unload_dependents":  # no model here depends on another, so this asks for nothing
+            raise Unsupported(f"parameter {name!r}: a model is loaded as the server was started with it, not otherwise")

@@ -15,8 +15,8 @@ import orjson
 
 from slipway.errors import DeadlineExceeded, InvalidInput, MalformedRequest, MethodNotAllowed, NotFound, SlipwayError
 from slipway.infer.request import Response
-from slipway.infer.service import DurationStatistic, ModelStatistics, Service
-from slipway.infer.signature import TensorSpec
+from slipway.infer.service import Service
+from slipway.transports import answers
 from slipway.transports.http.exchange import Exchange
 from slipway.transports.http.head import Head
 from slipway.transports.http.v2_json import Wanted, decode_infer, encode_infer
@@ -143,9 +143,13 @@ class OpenInference:
 
     def _infer(self, exchange: Exchange, route: Route) -> None:
         now = time.monotonic()
-        request, wanted = decode_infer(
-            exchange.body, json_bytes=route.json_bytes, model=route.model, version=route.version, now=now
-        )
+        try:
+            request, wanted = decode_infer(
+                exchange.body, json_bytes=route.json_bytes, model=route.model, version=route.version, now=now
+            )
+        except SlipwayError as error:
+            self._service.refused(route.model, "http", error)
+            raise
         exchange.body = b""
         if route.timeout_s:
             request.deadline = min(request.deadline, now + route.timeout_s)
@@ -179,36 +183,17 @@ class OpenInference:
 
     def _metadata(self, exchange: Exchange, route: Route) -> None:
         facts = self._service.model_metadata(route.model, route.version)
-        signature = facts.signature
-        content: dict[str, Any] = {
-            "name": facts.name,
-            "versions": facts.versions,
-            "platform": facts.platform,
-            "inputs": [_spec(spec) for spec in signature.inputs],
-            "outputs": [_spec(spec) for spec in signature.outputs],
-        }
-        if signature.columns:
-            content["parameters"] = {"columns": [_spec(spec) for spec in signature.columns]}
+        content = answers.model_metadata(facts)
+        if facts.signature.columns:
+            content["parameters"] = {"columns": [answers.tensor(spec) for spec in facts.signature.columns]}
         _json(exchange, content)
 
     def _config(self, exchange: Exchange, route: Route) -> None:
-        """What tools made for Triton read before they send: the shapes without the batch dimension."""
-        facts = self._service.model_metadata(route.model, route.version)
-        signature = facts.signature
-        cut = 1 if signature.batchable else 0
-        content = {
-            "name": facts.name,
-            "platform": facts.platform,
-            "backend": facts.platform.split("_")[-1],
-            "max_batch_size": facts.max_rows if signature.batchable else 0,
-            "input": [_config_spec(spec, cut) for spec in signature.inputs],
-            "output": [_config_spec(spec, cut) for spec in signature.outputs],
-        }
-        _json(exchange, content)
+        _json(exchange, answers.model_config(self._service.model_metadata(route.model, route.version)))
 
     def _stats(self, exchange: Exchange, route: Route) -> None:
         found = self._service.statistics(route.model, route.version)
-        _json(exchange, {"model_stats": [_statistics(item) for item in found]})
+        _json(exchange, {"model_stats": [answers.statistics(item) for item in found]})
 
     def _index(self, exchange: Exchange, route: Route) -> None:  # noqa: ARG002
         asked = _json_body(exchange)
@@ -216,10 +201,7 @@ class OpenInference:
         if not isinstance(ready_only, bool):
             raise InvalidInput(f"'ready' is {ready_only!r}, expected true or false")
         entries = self._service.index(ready_only=ready_only)
-        content = [
-            {"name": entry.name, "version": entry.version, "state": entry.state, "reason": entry.reason}
-            for entry in entries
-        ]
+        content = [answers.index_entry(entry) for entry in entries]
         exchange.respond(200, orjson.dumps(content))
 
     def _load(self, exchange: Exchange, route: Route) -> None:
@@ -269,46 +251,3 @@ def _json_body(exchange: Exchange) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise MalformedRequest("the body is JSON, but not an object")
     return content
-
-
-def _spec(spec: TensorSpec) -> dict[str, Any]:
-    return {"name": spec.name, "datatype": spec.datatype, "shape": spec.shape}
-
-
-def _config_spec(spec: TensorSpec, cut: int) -> dict[str, Any]:
-    datatype = "TYPE_STRING" if spec.datatype == "BYTES" else f"TYPE_{spec.datatype}"
-    return {"name": spec.name, "data_type": datatype, "dims": spec.shape[cut:]}
-
-
-def _statistics(item: ModelStatistics) -> dict[str, Any]:
-    none = DurationStatistic()
-
-    def duration(value: DurationStatistic) -> dict[str, int]:
-        return {"count": value.count, "ns": value.ns}
-
-    def batch(rows: int, compute: DurationStatistic) -> dict[str, Any]:
-        return {
-            "batch_size": rows,
-            "compute_input": duration(none),
-            "compute_infer": duration(compute),
-            "compute_output": duration(none),
-        }
-
-    return {
-        "name": item.name,
-        "version": item.version,
-        "last_inference": item.last_inference_ms,
-        "inference_count": item.inferences,
-        "execution_count": item.executions,
-        "inference_stats": {
-            "success": duration(item.success),
-            "fail": duration(item.fail),
-            "queue": duration(item.queue),
-            "compute_input": duration(none),
-            "compute_infer": duration(item.compute),
-            "compute_output": duration(none),
-            "cache_hit": duration(item.cache_hit),
-            "cache_miss": duration(item.cache_miss),
-        },
-        "batch_stats": [batch(entry.rows, entry.compute) for entry in item.batches],
-    }

@@ -1,11 +1,9 @@
-"""What the house says of itself, as the fields of the protocol's messages."""
+"""What the house says of itself, as the fields of the protocol's messages: JSON over HTTP, protobuf over gRPC."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from slipway.errors import Unsupported
-from slipway.infer.protobuf.messages import Message
 from slipway.infer.service import DurationStatistic, IndexEntry, ModelMetadata, ModelStatistics
 from slipway.infer.signature import TensorSpec
 
@@ -17,18 +15,21 @@ def model_metadata(found: ModelMetadata) -> dict[str, Any]:
         "name": found.name,
         "versions": found.versions,
         "platform": found.platform,
-        "inputs": [_tensor(spec) for spec in found.signature.inputs],
-        "outputs": [_tensor(spec) for spec in found.signature.outputs],
+        "inputs": [tensor(spec) for spec in found.signature.inputs],
+        "outputs": [tensor(spec) for spec in found.signature.outputs],
     }
 
 
 def model_config(found: ModelMetadata) -> dict[str, Any]:
-    """`max_batch_size` stays 0, which says that the shapes are complete, rows included."""
+    """What tools made for Triton read before they send: with a `max_batch_size`, shapes do not count the rows."""
+    signature = found.signature
+    skip = 1 if signature.batchable else 0
     return {
         "name": found.name,
         "platform": found.platform,
-        "input": [{**_config(spec), "optional": spec.optional} for spec in found.signature.inputs],
-        "output": [_config(spec) for spec in found.signature.outputs],
+        "max_batch_size": found.max_rows if signature.batchable else 0,
+        "input": [{**_config(spec, skip), "optional": spec.optional} for spec in signature.inputs],
+        "output": [_config(spec, skip) for spec in signature.outputs],
     }
 
 
@@ -59,22 +60,13 @@ def statistics(one: ModelStatistics) -> dict[str, Any]:
     }
 
 
-def check_repository(asked: Message) -> None:
-    """Raise Unsupported for what the one, nameless repository cannot do."""
-    if asked.repository_name:
-        raise Unsupported(f"there is one model repository, without a name; {asked.repository_name!r} is not it")
-    for name in getattr(asked, "parameters", ()):
-        if name != "unload_dependents":  # no model here depends on another, so this asks for nothing
-            raise Unsupported(f"parameter {name!r}: a model is loaded as the server was started with it, not otherwise")
-
-
-def _tensor(spec: TensorSpec) -> dict[str, Any]:
+def tensor(spec: TensorSpec) -> dict[str, Any]:
     return {"name": spec.name, "datatype": spec.datatype, "shape": spec.shape}
 
 
-def _config(spec: TensorSpec) -> dict[str, Any]:
+def _config(spec: TensorSpec, skip: int) -> dict[str, Any]:
     data_type = _SPECIAL_TYPES.get(spec.datatype, f"TYPE_{spec.datatype}")
-    return {"name": spec.name, "data_type": data_type, "dims": spec.shape}
+    return {"name": spec.name, "data_type": data_type, "dims": spec.shape[skip:]}
 
 
 def _duration(statistic: DurationStatistic) -> dict[str, int]:
