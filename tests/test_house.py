@@ -108,6 +108,8 @@ def imports_of(module: Module, modules: dict[str, Module]) -> Iterator[Import]:
                 above = above[: len(above) - node.level + (1 if module.is_package else 0)]
                 base = ".".join([*above, base] if base else above)
             for alias in node.names:
+                if base == "slipway" and alias.name == "__version__":
+                    continue  # a fact about the house, not a room of it
                 inner = f"{base}.{alias.name}"
                 is_room = base == "slipway" and alias.name in FLOOR
                 yield Import(inner if inner in modules or is_room else base, node.lineno)

@@ -87,6 +87,7 @@ def test_what_is_right_passes(tmp_path: Path) -> None:
         "schedule/batch.py": "def g(now: float) -> None:\n" + "    x = 1\n" * 59,
         "runtimes/sklearn.py": "def load():\n    import sklearn",
         "worker/main.py": "from slipway.runtimes import sklearn",
+        "cli/version.py": "from slipway import __version__",
         "gateway/main.py": "from slipway import errors\nimport datetime\nnow = datetime.now()",
     }
     assert check_house(build(tmp_path, house)) == []
