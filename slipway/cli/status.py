@@ -58,9 +58,7 @@ def show(found: ServerStatus) -> None:
     for label, address in (("HTTP", found.addresses.http), ("gRPC", found.addresses.grpc)):
         if address:
             console.print(f"  {label}  {address}", highlight=False)
-    table = Table(
-        "process", "pid", "state", "restarts", "memory", "cpu", "sandbox", "trouble", box=None, pad_edge=False
-    )
+    table = Table("process", "pid", "state", "restarts", "memory", "cpu", "note", box=None, pad_edge=False)
     for row in rows(found):
         table.add_row(*row)
     console.print(table)
@@ -69,14 +67,15 @@ def show(found: ServerStatus) -> None:
 def rows(found: ServerStatus) -> list[list[str]]:
     table: list[list[str]] = []
     for gateway in found.gateways:
-        table.append([f"gateway #{gateway.number}", *_process(gateway), "", gateway.trouble])
+        table.append([f"gateway #{gateway.number}", *_process(gateway), gateway.trouble])
     for version in found.versions:
         name = f"{version.model} {version.version}"
-        reason = version.reason if not version.replicas else ""
-        table.append([name, "", version.state, "", "", "", "", reason])
+        sandbox = next((replica.sandbox for replica in version.replicas if replica.sandbox), "")
+        note = version.reason if not version.replicas else f"{version.platform}; sandbox: {sandbox or 'none'}"
+        table.append([name, "", version.state, "", "", "", note if version.platform else version.reason])
         for replica in version.replicas:
-            trouble = replica.trouble or (replica.last_end and f"last ended: {replica.last_end}")
-            table.append([f"  #{replica.index}", *_process(replica), replica.sandbox, trouble])
+            note = replica.trouble or (replica.last_end and f"last ended: {replica.last_end}")
+            table.append([f"  #{replica.index}", *_process(replica), note])
     return table
 
 

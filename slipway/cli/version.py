@@ -6,13 +6,11 @@ import platform
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
 
-from slipway import __version__
-
-PACKAGES = ("onnxruntime", "scikit-learn", "numpy", "uvloop", "grpcio", "pygrpc-native")
+PACKAGES = ("slipway", "onnxruntime", "scikit-learn", "numpy", "uvloop", "grpcio", "pygrpc-native")
 
 
 def versions() -> list[tuple[str, str]]:
-    found = [("slipway", __version__), ("python", platform.python_version())]
+    found = [("python", platform.python_version())]
     for package in PACKAGES:
         try:
             found.append((package, installed(package)))

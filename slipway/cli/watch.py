@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
 import sys
-from typing import Any
+import time
 
 from slipway.cli.sample import curl_sample
 from slipway.infer.signature import TensorSpec
@@ -13,6 +14,8 @@ from slipway.logs import fields
 from slipway.supervisor.house import Watcher
 from slipway.supervisor.status import Addresses
 from slipway.wire.messages import VersionRoutes
+
+SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +49,9 @@ class LogWatcher:
     def draining(self) -> None:
         logger.info("draining: finishing what was accepted; a second signal stops at once")
 
+    def close(self) -> None:
+        """Every record is written already."""
+
 
 class PlainWatcher(LogWatcher):
     """Progress as log records on standard error, the ready page as text on standard output."""
@@ -57,42 +63,44 @@ class PlainWatcher(LogWatcher):
 
 
 class LiveWatcher:
-    """On a terminal: a line for each process while it loads, then the ready page in their place."""
+    """On a terminal: one line that moves while processes load, then the ready page in its place.
+
+    The children write their logs to the same terminal whenever they like, so there is no table that they could tear
+    apart: after each turn the cursor waits at the line's beginning, and a log line simply takes its place.
+    """
 
     def __init__(self) -> None:
-        self._live: Any = None
+        self._turn = 0
+        self._began = time.monotonic()
+        self._drawn = False
 
     def loading(self, stages: dict[str, str]) -> None:
-        from rich.live import Live
-        from rich.spinner import Spinner
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table.grid(padding=(0, 1))
-        for name, stage in stages.items():
-            done = stage == "ready"
-            table.add_row(Text("✓", "green") if done else Spinner("dots"), name, Text(stage, "dim"))
-        if self._live is None:
-            self._live = Live(table, transient=True, refresh_per_second=12)
-            self._live.start()
-        else:
-            self._live.update(table)
+        left = [f"{name} ({stage})" for name, stage in stages.items() if stage != "ready"]
+        spinner = SPINNER[self._turn % len(SPINNER)]
+        self._turn += 1
+        took_s = time.monotonic() - self._began
+        ready = f"{len(stages) - len(left)} of {len(stages)} ready"
+        text = f"{spinner} {took_s:.1f} s  {ready}; {', '.join(left) or 'joining them'}"
+        self._draw(text[: shutil.get_terminal_size().columns - 1])
 
     def ready(self, addresses: Addresses, versions: list[VersionRoutes]) -> None:
-        self._stop()
+        self.close()
         title, *page = ready_page(addresses, versions)
         say("\n".join((f"\x1b[1;32m{title}\x1b[0m", *page)))
 
     def draining(self) -> None:
-        self._stop()
+        self.close()
         say("\nDraining: finishing what was accepted. Ctrl-C again stops at once.")
 
-    def _stop(self) -> None:
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
+    def close(self) -> None:
+        if self._drawn:
+            self._draw("")
 
-    close = _stop
+    def _draw(self, text: str) -> None:
+        self._drawn = bool(text)
+        with contextlib.suppress(OSError):
+            sys.stdout.write(f"\r\x1b[K{text}\r")
+            sys.stdout.flush()
 
 
 def say(text: str) -> None:

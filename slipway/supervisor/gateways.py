@@ -210,8 +210,9 @@ class Gateways:
             if all(gateway.ready for gateway in self.all):
                 self.settled.set_result(None)
             for gateway in self.all:
-                last = gateway.post.place.last
-                if last is not None and gateway.post.place.generation == 1 and not self.settled.done():
+                place = gateway.post.place
+                last = None if place.ever_ready or place.generation != 1 else place.last
+                if last is not None and not self.settled.done():
                     kind = ERRORS.get(last.code, SetupError) if last.reason == "load" else SetupError
                     kind = kind if issubclass(kind, SetupError) else SetupError
                     self.settled.set_result(kind(f"{gateway.post.name}: {last.words}"))

@@ -42,12 +42,17 @@ class Watcher(Protocol):
     """Who looks at the server from its terminal."""
 
     def loading(self, stages: dict[str, str]) -> None:
-        """Something moved: for each process by name its stage, `ready` when it is."""
+        """Called whenever something moved and several times a second: for each process by name its stage, `ready`
+        when it is."""
         ...
 
     def ready(self, addresses: Addresses, versions: list[VersionRoutes]) -> None: ...
 
     def draining(self) -> None: ...
+
+    def close(self) -> None:
+        """It is over, also where it never got ready."""
+        ...
 
 
 def supervise(spec: ServerSpec, *, watcher: Watcher) -> int:
@@ -161,6 +166,8 @@ class House:
         finally:
             for task in (*tasks, *self._errands):
                 task.cancel()
+            self._watching = False
+            self._watcher.close()
             await self._end()
         return 128 + self._last_signal if self._at_once.is_set() else 0
 
@@ -185,6 +192,7 @@ class House:
             logger.error("%s", error.message)
         while not (errors or self.gateways.serving):
             await asyncio.sleep(0.005)
+        await self._told()  # ready means every replica, not only the first that a gateway reached
         self._watching = False
         self.observer.started = True
         self._watcher.ready(self.observer.addresses, self.repository.routes().versions)
@@ -205,6 +213,7 @@ class House:
         while True:
             await asyncio.sleep(TICK_S)
             self._step()
+            self._show()
 
     def _step(self) -> None:
         for part in (self.repository.step, self.gateways.step):
@@ -215,6 +224,9 @@ class House:
 
     def _changed(self) -> None:
         self.gateways.publish()
+        self._show()
+
+    def _show(self) -> None:
         if self._watching:
             self._watcher.loading(self._stages())
 

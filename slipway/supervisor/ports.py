@@ -23,13 +23,19 @@ class HeldPort:
         self._sockets: list[socket.socket] = []
         if port == SHUT:
             return
-        try:
-            for family, address in _addresses(option, host, port):
+        absent: OSError | None = None
+        for family, address in _addresses(option, host, port):
+            try:
                 self._sockets.append(_take(family, (address[0], self.port, *address[2:])))
-                self.port = self._sockets[-1].getsockname()[1]
-        except OSError as error:
-            self.release()
-            raise _explain(error, option=option, host=host, port=self.port) from error
+            except OSError as error:
+                if error.errno == errno.EADDRNOTAVAIL:  # as `localhost` has where there is no IPv6
+                    absent = error
+                    continue
+                self.release()
+                raise _explain(error, option=option, host=host, port=self.port) from error
+            self.port = self._sockets[-1].getsockname()[1]
+        if not self._sockets:
+            raise _explain(absent or OSError(errno.EADDRNOTAVAIL, ""), option=option, host=host, port=port)
 
     def release(self) -> None:
         for held in self._sockets:

@@ -209,7 +209,8 @@ class Version:
     def _find_first_failure(self) -> None:
         for replica in self.replicas:
             place = replica.post.place
-            if place.last is not None and place.generation == self._first_generation and place.wanted:
+            first_try = place.generation == self._first_generation and not place.ever_ready
+            if place.last is not None and first_try and place.wanted:
                 kind = ERRORS.get(place.last.code, LoadFailure)
                 words = place.last.words
                 if place.last.reason in ("exit", "signal"):

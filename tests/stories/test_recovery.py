@@ -28,7 +28,8 @@ def test_a_killed_worker_is_replaced_and_nobody_notices() -> None:
     with running(str(IRIS), "--replicas", "2") as server:
         server.wait_ready()
         os.kill(server.replicas()[0]["pid"], signal.SIGKILL)
-        assert all(server.infer()[0] == 200 for _ in range(20))
+        answers = [server.infer() for _ in range(20)]
+        assert [answer for answer in answers if answer[0] != 200] == []
         eventually(lambda: ready_again(server, index=1, after=1), "it is back")
         first = server.replicas()[0]
         assert first["restarts"] == 1

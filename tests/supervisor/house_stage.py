@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import msgspec
@@ -18,7 +18,18 @@ from slipway.supervisor.house import House
 from slipway.supervisor.status import Addresses
 from slipway.testing.clock import FakeClock
 from slipway.testing.launcher import StubChild, StubLauncher
-from slipway.wire.messages import Beat, BeginWorker, ControlMessage, Ready, Routes, Serving, VersionRoutes
+from slipway.wire.messages import (
+    Beat,
+    BeginWorker,
+    ControlMessage,
+    Ready,
+    RepositoryChanged,
+    Routes,
+    Serving,
+    Snapshot,
+    SnapshotRequest,
+    VersionRoutes,
+)
 
 FACTS = ReplicaFacts(
     signature=Signature((TensorSpec("x", "FP32", (-1, 4)),), (TensorSpec("y", "FP32", (-1, 4)),)),
@@ -43,6 +54,9 @@ class StubWatcher:
 
     def draining(self) -> None:
         self.drains += 1
+
+    def close(self) -> None:
+        pass
 
 
 class Stage:
@@ -130,3 +144,43 @@ async def stage_of(*models: ModelSpec, gateways: int = 1, **more: Any) -> AsyncI
         stage.house.repository.kill()
         stage.step()
         folder.remove()
+
+
+def run(play: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(asyncio.wait_for(play(), timeout=15))
+
+
+async def alive(stage: Stage) -> tuple[asyncio.Task[int], StubChild, StubChild]:
+    """A house that serves: its task, its gateway, its worker."""
+    living = asyncio.create_task(stage.house.live())
+    await stage.until(lambda: stage.children("gateway"))
+    (worker,), (gateway,) = stage.children("worker"), stage.children("gateway")
+    await stage.ready(worker)
+    await stage.ready(gateway)
+    await stage.until(lambda: stage.watcher.addresses is not None)
+    return living, gateway, worker
+
+
+async def finish(stage: Stage, gateway: StubChild, leaving: list[StubChild]) -> None:
+    """Play a gateway that answers and workers that idle, until those that leave are gone and the change is told."""
+
+    before = len(stage.heard(gateway))
+
+    def turn() -> bool:
+        for child in stage.children("worker"):
+            child.say(IDLE)
+        told = any(isinstance(message, RepositoryChanged) for message in stage.heard(gateway)[before:])
+        return told and not any(child.running for child in leaving)
+
+    await answer_questions(stage, gateway, turn)
+
+
+async def answer_questions(stage: Stage, gateway: StubChild, until: Callable[[], bool]) -> None:
+    """Play a gateway that says its numbers."""
+
+    def turn() -> bool:
+        for question in [message for message in stage.heard(gateway) if isinstance(message, SnapshotRequest)]:
+            gateway.say(Snapshot(question.number, [], []))
+        return until()
+
+    await stage.until(turn, pass_s=0.01)

@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable
 
-from house_stage import FACTS, IDLE, Stage, model_of, stage_of
+from house_stage import FACTS, IDLE, alive, model_of, run, stage_of
 
 from slipway.errors import LoadFailure, SetupError, UnsafeModel
 from slipway.wire.messages import (
@@ -13,17 +12,11 @@ from slipway.wire.messages import (
     Drain,
     Progress,
     Ready,
-    RepositoryChange,
-    RepositoryChanged,
     Serving,
     SetupFailed,
     Snapshot,
     SnapshotRequest,
 )
-
-
-def run(play: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(asyncio.wait_for(play(), timeout=15))  # type: ignore[arg-type]
 
 
 def test_everyone_is_launched_at_once_with_a_title_that_reads_as_a_plan() -> None:
@@ -317,122 +310,3 @@ def test_a_gateway_that_answers_no_questions_is_hung() -> None:
             assert well.running
 
     run(play)
-
-
-def test_load_keeps_the_old_replicas_until_the_new_ones_serve() -> None:
-    async def play() -> None:
-        async with stage_of(model_of(replicas=2)) as stage:
-            await stage.all_ready()
-            (gateway,) = stage.children("gateway")
-            old = stage.children("worker")
-            gateway.say(RepositoryChange(7, "iris", load=True))
-            await stage.until(lambda: len(stage.children("worker")) == 4)
-            new = stage.children("worker")[2:]
-            assert {stage.begin(child).generation for child in new} == {2}
-            await stage.ready(new[0])
-            assert all(child.running for child in old)
-            assert {place.generation for place in stage.routes(gateway).versions[0].replicas} == {1}
-            await stage.ready(new[1])
-            generations = [2, 2, 1, 1]  # for a moment both serve, so that nobody meets a closed door
-            await stage.until(lambda: [p.generation for p in stage.routes(gateway).versions[0].replicas] == generations)
-            await answer_questions(stage, gateway, lambda: len(stage.routes(gateway).versions[0].replicas) == 2)
-            assert {place.generation for place in stage.routes(gateway).versions[0].replicas} == {2}
-            assert all(child.running for child in old), "they may still compute what they were sent"
-            await finish(stage, gateway, old)
-            assert RepositoryChanged(7) in stage.heard(gateway)
-            assert [child.signals for child in old] == [[signal.SIGTERM]] * 2
-
-    run(play)
-
-
-def test_a_load_that_fails_changes_nothing() -> None:
-    async def play() -> None:
-        async with stage_of(model_of()) as stage:
-            await stage.all_ready()
-            (gateway,) = stage.children("gateway")
-            (old,) = stage.children("worker")
-            gateway.say(RepositoryChange(8, "iris", load=True))
-            await stage.until(lambda: len(stage.children("worker")) == 2)
-            bad = stage.children("worker")[1]
-            bad.say(SetupFailed("load_failure", "the file is cut"))
-            bad.exit(3)
-            await finish(stage, gateway, [bad])
-            (answer,) = (said for said in stage.heard(gateway) if isinstance(said, RepositoryChanged))
-            assert answer == RepositoryChanged(8, "load_failure", "model 'iris': the file is cut")
-            assert old.running and old.signals == []
-            assert len(stage.launcher.children) == 3, "what failed on request is not tried again by itself"
-
-    run(play)
-
-
-def test_unload_answers_when_the_memory_is_back_and_load_brings_it_again() -> None:
-    async def play() -> None:
-        async with stage_of(model_of()) as stage:
-            await stage.all_ready()
-            (gateway,) = stage.children("gateway")
-            (old,) = stage.children("worker")
-            gateway.say(RepositoryChange(1, "iris", load=False))
-            await stage.until(lambda: not stage.routes(gateway).versions[0].wanted)
-            await finish(stage, gateway, [old])
-            assert RepositoryChanged(1) in stage.heard(gateway)
-            assert stage.house.observer.status().versions[0].state == "UNAVAILABLE"
-            gateway.say(RepositoryChange(2, "iris", load=False))
-            await finish(stage, gateway, [])
-            assert RepositoryChanged(2) in stage.heard(gateway), "gone already, which is what was asked for"
-            gateway.say(RepositoryChange(3, "iris", load=True))
-            await stage.until(lambda: stage.children("worker"))
-            await stage.ready(stage.children("worker")[0])
-            await stage.until(lambda: stage.routes(gateway).versions[0].replicas)
-            assert stage.routes(gateway).versions[0].wanted
-
-    run(play)
-
-
-def test_an_unknown_model_gets_the_nearest_name() -> None:
-    async def play() -> None:
-        async with stage_of(model_of("iris"), model_of("churn")) as stage:
-            await stage.all_ready()
-            (gateway,) = stage.children("gateway")
-            gateway.say(RepositoryChange(4, "irsi", load=True))
-            await stage.until(lambda: isinstance(stage.heard(gateway)[-1], RepositoryChanged))
-            answer = stage.heard(gateway)[-1]
-            assert answer.code == "not_found"  # type: ignore[union-attr]
-            assert "did you mean 'iris'?" in answer.message  # type: ignore[union-attr]
-
-    run(play)
-
-
-async def alive(stage: Stage):  # type: ignore[no-untyped-def]
-    """A house that serves: its task, its gateway, its worker."""
-    living = asyncio.create_task(stage.house.live())
-    await stage.until(lambda: stage.children("gateway"))
-    (worker,), (gateway,) = stage.children("worker"), stage.children("gateway")
-    await stage.ready(worker)
-    await stage.ready(gateway)
-    await stage.until(lambda: stage.watcher.addresses is not None)
-    return living, gateway, worker
-
-
-async def finish(stage: Stage, gateway, leaving) -> None:  # type: ignore[no-untyped-def]
-    """Play a gateway that answers and workers that idle, until those that leave are gone and the change is told."""
-
-    before = len(stage.heard(gateway))
-
-    def turn() -> bool:
-        for child in stage.children("worker"):
-            child.say(IDLE)
-        told = any(isinstance(message, RepositoryChanged) for message in stage.heard(gateway)[before:])
-        return told and not any(child.running for child in leaving)
-
-    await answer_questions(stage, gateway, turn)
-
-
-async def answer_questions(stage: Stage, gateway, until: Callable[[], bool]) -> None:  # type: ignore[no-untyped-def]
-    """Play a gateway that says its numbers."""
-
-    def turn() -> bool:
-        for question in [message for message in stage.heard(gateway) if isinstance(message, SnapshotRequest)]:
-            gateway.say(Snapshot(question.number, [], []))
-        return until()
-
-    await stage.until(turn, pass_s=0.01)

@@ -82,6 +82,18 @@ def test_a_shut_door_holds_nothing() -> None:
     shut.release()
 
 
+@pytest.mark.parametrize("host", ["localhost", "", "0.0.0.0"])
+def test_a_host_may_have_several_addresses(host: str) -> None:
+    port = held(host=host)
+    try:
+        with socket.socket() as server:
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            server.bind(("127.0.0.1", port.port))
+            server.listen()
+    finally:
+        port.release()
+
+
 @pytest.mark.parametrize("host", ["203.0.113.7", "no-such-host.invalid"])
 def test_a_host_that_is_not_ours_is_named(host: str) -> None:
     with pytest.raises(SetupError, match=r"--host '"):
