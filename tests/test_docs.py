@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 import typer
-from conftest import ROOT, Served
+from serving import ROOT, Served
 
 from slipway.errors import every_error
 from slipway.monitor import metrics

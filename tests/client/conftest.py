@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from doors import LiveDoors, live_doors
+from client_doors import LiveDoors, live_doors
 
 from slipway.client import AsyncClient, Client
 

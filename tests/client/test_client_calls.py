@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from doors import LiveDoors
+from client_doors import LiveDoors
 
 from slipway.client import AsyncClient, Client, Retry
 from slipway.errors import (

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import IRIS, ROOT, Served, serving
+from serving import IRIS, ROOT, Served, serving
 
 HERE = Path(__file__).parent
 PYTHON = ROOT / ".venv-triton" / "bin" / "python"
