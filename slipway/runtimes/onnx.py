@@ -18,7 +18,7 @@ from slipway.runtimes.batches import check_output, empty_answer
 from slipway.runtimes.onnx_form import Form, find_form
 from slipway.runtimes.onnx_values import class_matrix, clean, from_ort_value, ort_value, text_array
 from slipway.runtimes.options import OptionReader, cuda_index
-from slipway.runtimes.recognise import find_model
+from slipway.runtimes.recognise import find_model_for
 
 _LEVELS = {
     "disabled": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
@@ -58,7 +58,7 @@ def load(path: str, options: LoadOptions) -> OnnxRuntime:
     settings.log_severity_level = 3  # errors: its warnings about graphs are for those who export them
     for key, value in {"session.intra_op.allow_spinning": "01"[bool(spin)], **entries}.items():
         settings.add_session_config_entry(key, value)
-    file = find_model(path).path if Path(path).is_dir() else path
+    file = find_model_for("onnx", path).path if Path(path).is_dir() else path
     providers = _providers(options.device, {key.partition(".")[2]: value for key, value in provider.items()})
     try:
         session = ort.InferenceSession(file, settings, providers=providers)

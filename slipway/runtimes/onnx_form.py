@@ -80,6 +80,12 @@ def find_form(
             msgspec.structs.replace(_input_spec(each), optional=True) for each in session.get_overridable_initializers()
         ]
     inputs = _narrowed(inputs, shapes)
+    everything = (*session.get_inputs(), *session.get_outputs())
+    if any(spec.datatype == "BYTES" for spec in inputs) and any("bfloat16" in each.type for each in everything):
+        raise LoadFailure(
+            "the model takes text and has bfloat16 inputs or outputs, which ONNX Runtime's Python interface cannot "
+            "pass in one call; cast the bfloat16 ones to float in the graph"
+        )
     required = [spec for spec in inputs if not spec.optional]
     may_batch = bool(required) and all(spec.shape[:1] == (-1,) for spec in inputs)
     if batchable and not may_batch:
@@ -169,12 +175,7 @@ def _run(session: ort.InferenceSession, inputs: Sequence[Tensor]) -> list[Any]:
     if all(each.type != "tensor(bfloat16)" for each in (*session.get_inputs(), *session.get_outputs())):
         feed = {each.name: text_array(each) if each.datatype == "BYTES" else to_array(each) for each in inputs}
         return list(session.run(None, feed))
-    values = {
-        each.name: ort_value(
-            each if each.datatype == "BF16" else text_array(each) if each.datatype == "BYTES" else to_array(each)
-        )
-        for each in inputs
-    }
+    values = {each.name: ort_value(each if each.datatype == "BF16" else to_array(each)) for each in inputs}
     names = [each.name for each in session.get_outputs()]
     return [
         from_ort_value(name, value)

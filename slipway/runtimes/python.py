@@ -25,7 +25,7 @@ from slipway.runtimes.batches import check_output, empty_answer, example_tensors
 from slipway.runtimes.model import Model
 from slipway.runtimes.options import cuda_index
 from slipway.runtimes.python_form import Form, find_form
-from slipway.runtimes.recognise import CLASS_PATH, find_model
+from slipway.runtimes.recognise import CLASS_PATH, find_model_for
 
 
 def load(path: str, options: LoadOptions) -> PythonRuntime:
@@ -58,7 +58,9 @@ def _words(error: BaseException) -> str:
 
 
 def _model_class(path: str) -> type[Model]:
-    where, _, name = (path if CLASS_PATH.fullmatch(path) else find_model(path).path).rpartition(":")
+    if not CLASS_PATH.fullmatch(path):
+        path = find_model_for("python", path).path
+    where, _, name = path.rpartition(":")
     try:
         module = _import_file(Path(where)) if where.endswith(".py") else _import_module(where)
     except (SlipwayError, MemoryError):

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
-from slipway.errors import SetupError, UnknownFormat
+from slipway.errors import LoadFailure, SetupError, UnknownFormat
 from slipway.runtimes.sniff import look
 
 CLASS_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
@@ -45,6 +45,14 @@ class Found(NamedTuple):
 def recognise(path: str) -> str:
     """The name of the runtime for `path`. Raises what `find_model` raises."""
     return find_model(path).runtime
+
+
+def find_model_for(runtime: str, path: str) -> Found:
+    """As `find_model`, for a runtime that was chosen by hand; LoadFailure where the model is for another."""
+    found = find_model(path)
+    if found.runtime != runtime:
+        raise LoadFailure(f"{path!r} holds {found.format}, which is for the {found.runtime} runtime, not for {runtime}")
+    return found
 
 
 def find_model(path: str) -> Found:

@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import InconsistentVersionWarning, NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
-from slipway.errors import InvalidInput, LoadFailure, ModelFailure, SetupError, SlipwayError, UnsafeModel
+from slipway.errors import InvalidInput, LoadFailure, ModelFailure, SlipwayError, UnknownFormat, UnsafeModel
 from slipway.infer.arrays import Array, to_tensor
 from slipway.infer.runtime import LoadOptions
 from slipway.infer.signature import Signature, TensorSpec
@@ -24,7 +24,7 @@ from slipway.infer.tensor import Tensor
 from slipway.runtimes.batches import empty_answer, no_rows
 from slipway.runtimes.options import OptionReader
 from slipway.runtimes.pickle_scan import load_pickle
-from slipway.runtimes.recognise import Found, find_model
+from slipway.runtimes.recognise import Found, find_model_for
 from slipway.runtimes.sklearn_input import Table, find_table
 from slipway.runtimes.sklearn_output import Answers, find_answers
 
@@ -67,14 +67,11 @@ def load(path: str, options: LoadOptions) -> SklearnRuntime:
 def _find(path: str) -> Found:
     """The file and its format; a file that only a person could recognise is tried as a pickle."""
     try:
-        found = find_model(path)
-    except SetupError:
+        return find_model_for("sklearn", path)
+    except UnknownFormat:
         if Path(path).is_file():
             return Found("sklearn", "pickle", path)
         raise
-    if found.runtime != "sklearn":
-        raise LoadFailure(f"{path!r} is {found.format}, a model for the {found.runtime} runtime")
-    return found
 
 
 def _load_skops(path: str, options: LoadOptions) -> Any:
