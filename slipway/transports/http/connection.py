@@ -10,16 +10,14 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from slipway.errors import PayloadTooLarge, RequestTimeout, SlipwayError
 from slipway.transports.http.chunked import ChunkedBody
+from slipway.transports.http.doorway import Doorway
 from slipway.transports.http.encodings import decode_body
 from slipway.transports.http.exchange import Exchange
 from slipway.transports.http.head import Head
-
-if TYPE_CHECKING:
-    from slipway.transports.http.server import HttpDoor
 
 App = Callable[[Exchange], None]
 """Called for each whole request; answers through the exchange, at once or later. It may raise SlipwayError."""
@@ -33,12 +31,12 @@ log = logging.getLogger(__name__)
 class HttpConnection(asyncio.Protocol):
     """`last`: no request after the one at hand is answered here. `touched`: the door's tick of the last bytes."""
 
-    def __init__(self, door: HttpDoor) -> None:
+    def __init__(self, door: Doorway, app: App) -> None:
         self.door = door
         self.last = False
         self.touched = door.tick
         self.plain_json = not door.limits.cors_origins
-        self._app = door.app
+        self._app = app
         self._heads = door.heads
         self._transport: Any = None
         self._exchanges: deque[Exchange] = deque()

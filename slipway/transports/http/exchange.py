@@ -4,21 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import orjson
 
 from slipway.errors import MethodNotAllowed, SlipwayError
 from slipway.transports.codes import http_status
+from slipway.transports.http.doorway import Doorway
 from slipway.transports.http.encodings import COMPRESS_FROM_BYTES, choose_encoding, encode_body
 from slipway.transports.http.head import Head
-
-if TYPE_CHECKING:
-    from slipway.transports.http.connection import HttpConnection
 
 JSON = "application/json"
 _REASONS = {status.value: status.phrase for status in HTTPStatus} | {499: "Client Closed Request"}
 Headers = tuple[tuple[str, str], ...]
+
+
+class Connection(Protocol):
+    """Where an exchange came from. `last`: this connection takes no further requests. `plain_json`: answers of JSON
+    need no headers but the usual."""
+
+    door: Doorway
+    last: bool
+    plain_json: bool
+
+    def send(self, exchange: Exchange, payload: bytes, *, close: bool = False) -> None: ...
 
 
 class Exchange:
@@ -26,7 +35,7 @@ class Exchange:
 
     __slots__ = ("body", "connection", "head", "on_cancel", "payload")
 
-    def __init__(self, connection: HttpConnection, head: Head, body: bytes) -> None:
+    def __init__(self, connection: Connection, head: Head, body: bytes) -> None:
         self.connection = connection
         self.head = head
         self.body = body

@@ -1,60 +1,28 @@
-"""A door for HTTP: it listens, keeps what its connections share, and sweeps the slow ones out."""
+"""A door for HTTP: it listens, sweeps the slow clients out, and closes without cutting anybody off."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
-from email.utils import formatdate
 
 from slipway.errors import PortInUse, SetupError
 from slipway.spec.serve import Doors
 from slipway.transports.http.connection import App, HttpConnection
-from slipway.transports.http.head import Head, HeadMemory
+from slipway.transports.http.doorway import Doorway
 
 BACKLOG = 1024
 TICK_S = 1.0
 
 
-class HttpDoor:
-    """`tick`: seconds since the door opened, in whole numbers; connections note it instead of asking a clock."""
+class HttpDoor(Doorway):
+    """Listening, once `listen` has been awaited; `port` is the real one."""
 
     def __init__(self, app: App, limits: Doors) -> None:
-        self.app = app
-        self.limits = limits
-        self.heads = HeadMemory(max_head_bytes=limits.max_head_bytes)
-        self.connections: set[HttpConnection] = set()
-        self.tick = 0
+        super().__init__(limits)
         self.port = 0
-        self.date = ""
-        self.json_head = b""
-        self.draining = False
+        self._app = app
         self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._set_date()
-
-    def _set_date(self) -> None:
-        self.date = formatdate(usegmt=True)
-        self.json_head = (
-            f"HTTP/1.1 200 OK\r\ndate: {self.date}\r\ncontent-type: application/json\r\ncontent-length: "
-        ).encode()
-
-    def cors_headers(self, head: Head) -> list[str]:
-        """Header lines for a browser of another origin, if the spec lets that origin in."""
-        origin = head.headers.get("origin")
-        allowed = self.limits.cors_origins
-        if not allowed or origin is None:
-            return []
-        if "*" not in allowed and origin not in allowed:
-            return []
-        shown = "*" if "*" in allowed else origin
-        lines = [f"access-control-allow-origin: {shown}", "vary: origin"]
-        lines.append("access-control-expose-headers: inference-header-content-length, x-request-id, retry-after")
-        if head.method == "OPTIONS":
-            asked = head.headers.get("access-control-request-headers", "content-type")
-            lines.append("access-control-allow-methods: GET, POST, HEAD, OPTIONS")
-            lines.append(f"access-control-allow-headers: {asked}")
-            lines.append("access-control-max-age: 600")
-        return lines
 
     async def listen(self, *, host: str, port: int, reuse_port: bool) -> None:
         loop = asyncio.get_running_loop()
@@ -70,11 +38,11 @@ class HttpDoor:
         self._timer = loop.call_later(TICK_S, self._sweep)
 
     def _connect(self) -> HttpConnection:
-        return HttpConnection(self)
+        return HttpConnection(self, self._app)
 
     def _sweep(self) -> None:
         self.tick += 1
-        self._set_date()
+        self.set_date()
         for connection in tuple(self.connections):
             connection.sweep(self.tick)
         self._timer = asyncio.get_running_loop().call_later(TICK_S, self._sweep)
