@@ -92,7 +92,7 @@ class Client:
         DataFrame, whose columns are inputs of these names, or else the rows of the model's one input. Numbers
         are converted to the datatype that the model takes where only precision can be lost.
         `version` '': the one that the server chooses. `outputs`: those wanted, None for all.
-        `parameters`: for the model. `priority`: 0 is the most urgent.
+        `parameters`: of the protocol, such as an extension's. `priority`: 0 is the most urgent.
         """
         options = Options(version, outputs, id, parameters, priority, timeout_s)
         return self._run(self._caller.predict(model, inputs, options, time.monotonic()))
