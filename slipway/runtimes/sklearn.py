@@ -132,11 +132,20 @@ def _check_model(path: str, model: Any) -> None:
 
 
 def _limit_jobs(model: Any, threads: int) -> None:
-    """`n_jobs=-1` of the training machine would make replicas fight for cores, and small batches slow."""
+    """What trained with `n_jobs=-1` shall not fight for the cores of other replicas.
+
+    In scikit-learn's own estimators `n_jobs` starts a pool of threads for each batch, which costs more than most
+    batches: those get one, and `--threads` counts for what computes in one call (BLAS, OpenMP). In others, such as
+    xgboost's, it is the number of OpenMP threads.
+    """
     for each in (model, getattr(model, "best_estimator_", None)):
         if isinstance(each, BaseEstimator):
             settings = each.get_params(deep=True)
-            jobs = {key: threads for key in settings if key == "n_jobs" or key.endswith("__n_jobs")}
+            jobs = {}
+            for key in settings:
+                if key == "n_jobs" or key.endswith("__n_jobs"):
+                    owner = settings.get(key.removesuffix("__n_jobs"), each)
+                    jobs[key] = 1 if type(owner).__module__.startswith("sklearn.") else threads
             if jobs:
                 each.set_params(**jobs)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from difflib import get_close_matches
 from importlib import import_module
 from typing import NamedTuple, cast
@@ -11,23 +12,26 @@ from slipway.infer.runtime import Load, LoadOptions, Runtime
 
 
 class Entry(NamedTuple):
-    """`load`: `module:function`. `extra`: what pip installs for it. `packages`: what that brings, by import name."""
+    """`load`: `module:function`. `extra`: what pip installs for it. `packages`: what that brings, by import name.
+
+    `environment`: what the framework shall find when it is imported, where the user has not said otherwise.
+    """
 
     load: str
     extra: str = ""
     packages: tuple[str, ...] = ()
-    about: str = ""
+    environment: tuple[tuple[str, str], ...] = ()
 
 
 RUNTIMES: dict[str, Entry] = {
-    "onnx": Entry("slipway.runtimes.onnx:load", "onnx", ("onnxruntime",), "ONNX models, with ONNX Runtime"),
+    "onnx": Entry("slipway.runtimes.onnx:load", "onnx", ("onnxruntime",)),
     "sklearn": Entry(
         "slipway.runtimes.sklearn:load",
         "sklearn",
         ("sklearn", "pandas", "skops", "joblib", "scipy", "threadpoolctl"),
-        "scikit-learn estimators and pipelines from pickle, joblib, cloudpickle and skops files",
+        (("JOBLIB_MULTIPROCESSING", "0"),),  # replicas are the processes; a sandbox has no semaphores to share
     ),
-    "python": Entry("slipway.runtimes.python:load", about="slipway.Model classes, as FILE.py or module:Class"),
+    "python": Entry("slipway.runtimes.python:load"),
 }
 
 
@@ -43,6 +47,8 @@ def load_runtime(name: str, path: str, options: LoadOptions) -> Runtime:
         hint = f", did you mean {near[0]!r}?" if near else ";"
         raise SetupError(f"there is no runtime {name!r}{hint} known are {', '.join(RUNTIMES)}")
     module, _, function = entry.load.partition(":")
+    for variable, value in entry.environment:
+        os.environ.setdefault(variable, value)
     try:
         load = cast("Load", getattr(import_module(module), function))
         return load(path, options)

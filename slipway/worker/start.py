@@ -92,7 +92,8 @@ def start(begin: BeginWorker, *, progress: Callable[[str], None]) -> Started:
         platform=runtime.platform,
         pid=os.getpid(),
         sandbox=achieved,
-        extra={"runtime": runtime_name, "threads": begin.threads} | ({"warm_up": trouble} if trouble else {}),
+        extra={"runtime": runtime_name, "threads": begin.threads, **getattr(runtime, "extra", {})}
+        | ({"warm_up": trouble} if trouble else {}),
     )
     gc.freeze()  # what was loaded stays: collections during service need not walk it
     return Started(runtime, plan, facts)
