@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -57,7 +58,22 @@ def read_address(url: str) -> Address:
 
 
 def tls_context(address: Address, ca_file: str | None) -> ssl.SSLContext | None:
-    """None where nothing is encrypted. `ca_file`: certificates to trust instead of the system's."""
+    """None where nothing is encrypted. `ca_file`: certificates to trust instead of the system's. Raises SetupError."""
     if not address.is_encrypted:
         return None
-    return ssl.create_default_context(cafile=ca_file)
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        raise _unreadable(ca_file, error) from error
+
+
+def read_certificates(ca_file: str | None) -> bytes | None:
+    """What is in `ca_file`, None for the system's own. Raises SetupError."""
+    try:
+        return None if ca_file is None else Path(ca_file).read_bytes()
+    except OSError as error:
+        raise _unreadable(ca_file, error) from error
+
+
+def _unreadable(ca_file: str | None, error: OSError) -> SetupError:
+    return SetupError(f"cannot read ca_file {ca_file}: {error.strerror or error}")

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Ma
 from importlib import import_module
 from typing import Any
 
-from slipway.client.address import Address
+from slipway.client.address import Address, read_certificates
 from slipway.client.exchange import Incoming, Lost, Send, TimedOut
-from slipway.errors import MissingExtra, SetupError
+from slipway.errors import MissingExtra
 
 _OPTIONS = [
     ("grpc.max_receive_message_length", -1),
@@ -128,13 +128,7 @@ def _metadata(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
 def _credentials(grpc: Any, address: Address, ca_file: str | None) -> Any:
     if not address.is_encrypted:
         return None
-    if ca_file is None:
-        return grpc.ssl_channel_credentials()
-    try:
-        with open(ca_file, "rb") as file:  # noqa: PTH123
-            return grpc.ssl_channel_credentials(file.read())
-    except OSError as error:
-        raise SetupError(f"cannot read ca_file {ca_file}: {error.strerror}") from error
+    return grpc.ssl_channel_credentials(read_certificates(ca_file))
 
 
 def _broken(code: Any, detail: str | None, trailers: Any) -> Incoming:
