@@ -144,7 +144,7 @@ def _limit_jobs(model: Any, threads: int) -> None:
             jobs = {}
             for key in settings:
                 if key == "n_jobs" or key.endswith("__n_jobs"):
-                    owner = settings.get(key.removesuffix("__n_jobs"), each)
+                    owner = each if key == "n_jobs" else settings[key.removesuffix("__n_jobs")]
                     jobs[key] = 1 if type(owner).__module__.startswith("sklearn.") else threads
             if jobs:
                 each.set_params(**jobs)
