@@ -63,8 +63,8 @@ class Exchange:
         """200 with JSON: the short way that most answers take."""
         head = self.head
         connection = self.connection
-        plain = not head.accepts or len(body) < COMPRESS_FROM_BYTES
-        if plain and head.keep_alive and not connection.last and connection.plain_json:
+        small = not head.accepts or len(body) < COMPRESS_FROM_BYTES
+        if head.plain and small and connection.plain_json and not connection.last:
             connection.send(self, b"%b%d\r\n\r\n%b" % (connection.door.json_head, len(body), body))
         else:
             self.respond(200, body)
@@ -89,8 +89,8 @@ class Exchange:
         close = not head.keep_alive or connection.last
         if close:
             lines.append("connection: close")
-        elif head.headers.get("connection", "").lower() == "keep-alive":
-            lines.append("connection: keep-alive")  # what clients of HTTP/1.0 wait for
+        elif head.announces:
+            lines.append("connection: keep-alive")
         if status != 204:
             lines.append(f"content-length: {len(body)}")
         text = "\r\n".join(lines).encode("latin-1", "replace") + b"\r\n\r\n"

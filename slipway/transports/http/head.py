@@ -15,6 +15,7 @@ from slipway.errors import HeadersTooLarge, LengthRequired, MalformedRequest
 
 MAX_KEPT = 2048
 MAX_KEPT_BYTES = 4096
+ORDINARY_BYTES = 64 * 1024
 _LIST_HEADERS_ONCE = frozenset({"content-length", "host", "content-type", "inference-header-content-length"})
 
 
@@ -26,19 +27,24 @@ class Head:
 
     __slots__ = (
         "accepts",
+        "announces",
         "encoding",
         "expects_continue",
         "headers",
         "keep_alive",
         "length",
         "method",
+        "ordinary",
         "path",
+        "plain",
         "query",
         "route",
         "segments",
     )
 
-    def __init__(self, method: str, path: str, query: str, headers: dict[str, str], *, keep_alive: bool) -> None:
+    def __init__(
+        self, method: str, path: str, query: str, headers: dict[str, str], *, keep_alive: bool, version: str = "1.1"
+    ) -> None:
         self.method = method
         self.path = path
         self.query = query
@@ -50,6 +56,10 @@ class Head:
         self.encoding = headers.get("content-encoding", "identity").strip().lower()
         self.accepts = headers.get("accept-encoding", "")
         self.route: Any = None
+        # The two short ways: of a request that is complete once `length` bytes have come, and of its answer.
+        self.ordinary = keep_alive and self.encoding == "identity" and 0 <= self.length <= ORDINARY_BYTES
+        self.plain = keep_alive and version == "1.1" and "x-request-id" not in headers
+        self.announces = keep_alive and version == "1.0"  # clients of HTTP/1.0 wait for our word
 
 
 def _body_length(method: str, headers: dict[str, str]) -> int:
@@ -118,6 +128,7 @@ def parse_head(data: bytes) -> Head:
         (url.query or b"").decode("latin-1"),
         collector.headers,
         keep_alive=parser.should_keep_alive(),
+        version=version,
     )
 
 
@@ -126,17 +137,17 @@ class HeadMemory:
 
     def __init__(self, *, max_head_bytes: int) -> None:
         self._max_head_bytes = max_head_bytes
-        self._heads: dict[bytes, Head] = {}
+        self.known: dict[bytes, Head] = {}
 
     def get(self, data: bytes) -> Head:
-        head = self._heads.get(data)
+        head = self.known.get(data)
         if head is None:
             self.check_size(len(data))
             head = parse_head(data)
             if len(data) <= MAX_KEPT_BYTES:
-                if len(self._heads) >= MAX_KEPT:
-                    self._heads.clear()
-                self._heads[data] = head
+                if len(self.known) >= MAX_KEPT:
+                    self.known.clear()
+                self.known[data] = head
         return head
 
     def check_size(self, size: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from difflib import get_close_matches
+from functools import partial
 from typing import Any
 
 import orjson
@@ -41,30 +42,20 @@ class Route:
         self.request_id = ""
 
 
-class InferCall:
-    """An infer request on its way: remembers who asked, and how the answer should look."""
-
-    __slots__ = ("exchange", "wanted")
-
-    def __init__(self, exchange: Exchange, wanted: Wanted) -> None:
-        self.exchange = exchange
-        self.wanted = wanted
-
-    def done(self, outcome: Response | SlipwayError) -> None:
-        exchange = self.exchange
-        if isinstance(outcome, SlipwayError):
-            exchange.refuse(outcome)
-            return
-        try:
-            body, json_bytes = encode_infer(outcome, self.wanted)
-        except SlipwayError as error:
-            exchange.refuse(error)
-            return
-        if json_bytes is None:
-            exchange.respond_json(body)
-        else:
-            header = ((JSON_LENGTH_HEADER, str(json_bytes)),)
-            exchange.respond(200, body, "application/octet-stream", header)
+def _answer(exchange: Exchange, wanted: Wanted, outcome: Response | SlipwayError) -> None:
+    """What became of an infer request, to whoever asked, in the form that was asked for."""
+    if isinstance(outcome, SlipwayError):
+        exchange.refuse(outcome)
+        return
+    try:
+        body, json_bytes = encode_infer(outcome, wanted)
+    except SlipwayError as error:
+        exchange.refuse(error)
+        return
+    if json_bytes is None:
+        exchange.respond_json(body)
+    else:
+        exchange.respond(200, body, "application/octet-stream", ((JSON_LENGTH_HEADER, str(json_bytes)),))
 
 
 class OpenInference:
@@ -157,7 +148,7 @@ class OpenInference:
             request.trace = route.trace
         if route.request_id and not request.id:
             request.id = route.request_id
-        ticket = self._service.infer(request, InferCall(exchange, wanted).done)
+        ticket = self._service.infer(request, partial(_answer, exchange, wanted))
         if ticket is not None:
             exchange.on_cancel = ticket.cancel
 
