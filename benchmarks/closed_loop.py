@@ -15,7 +15,6 @@ import numpy as np
 from benchmarks.contender import Request
 from benchmarks.quantiles import quantiles_us
 
-_WARM_UP_S = 0.5
 _GRACE_S = 60.0
 
 
@@ -90,14 +89,11 @@ def run(
     count: int | None = None,
     answer_bytes: int | None = None,
 ) -> Measured:
-    """Load for `seconds` (after a warm-up), or exactly `count` requests where a request takes long."""
+    """Load for `seconds`, or exactly `count` requests where a request takes long."""
     body, log = scratch / "body.bin", scratch / "requests.log"
     body.write_bytes(request.body)
     log.unlink(missing_ok=True)
-    if count is None:
-        amount = ["-D", f"{round((seconds or 0) * 1000)}ms", "--warm-up-time", f"{round(_WARM_UP_S * 1000)}ms"]
-    else:
-        amount = ["-n", str(count)]
+    amount = ["-n", str(count)] if count else ["-D", f"{round((seconds or 0) * 1000)}ms"]
     amount += ["-d", str(body), f"--log-file={log}"]
     command = _command(request, port=port, grpc=grpc, connections=connections, amount=amount)
     try:

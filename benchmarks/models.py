@@ -4,6 +4,7 @@ The two that are not in the repository are built here, from a seed, so that ever
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -30,7 +31,7 @@ class _Graph:
         self.weights.append(numpy_helper.from_array(values, name))
         return name
 
-    def add(self, kind: str, inputs: list[str], output: str | None = None, **attributes: object) -> str:
+    def add(self, kind: str, inputs: list[str], output: str | None = None, **attributes: Any) -> str:
         output = output or f"t{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
         return output

@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks import environments
 from benchmarks.contender import Model, Peer, Ports, Protocol, Request, Start, variables_for_servers
-from benchmarks.processes import Server, weigh
+from benchmarks.processes import Server, cpu_seconds, weigh
 
 _START_S = 120.0
 _FIRST_ANSWER_S = 20.0
@@ -47,7 +47,7 @@ def _environment(python: Path, added: Mapping[str, str]) -> dict[str, str]:
     return {**kept, "PATH": path, "PYTHONUNBUFFERED": "1", **added}
 
 
-def exchange(port: int, request: Request | None, path: str, timeout_s: float = 60) -> tuple[int, dict, bytes]:
+def exchange(port: int, request: Request | None, path: str, timeout_s: float = 60) -> tuple[int, dict[str, str], bytes]:
     """One HTTP request on a connection of its own: (status, headers in lower case, body)."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
     try:
@@ -65,7 +65,7 @@ def call(port: int, request: Request, timeout_s: float = 60) -> bytes:
     """One gRPC call with the very bytes that the load generator sends, through a real client."""
     with grpc.insecure_channel(f"127.0.0.1:{port}", options=_GRPC_LIMITS) as channel:
         method = channel.unary_unary(request.path)
-        return method(request.body[5:], timeout=timeout_s, wait_for_ready=True)
+        return bytes(method(request.body[5:], timeout=timeout_s, wait_for_ready=True))
 
 
 def compare(model: Model, outputs: Mapping[str, np.ndarray]) -> None:
@@ -120,6 +120,9 @@ class Standing:
     def weigh(self) -> list[dict[str, object]]:
         return weigh(self.server.pids())
 
+    def cpu_seconds(self) -> float:
+        return cpu_seconds(self.server.pids())
+
     def check(self, protocol: Protocol) -> None:
         """Ask the real request once. Raises Failed or Wrong."""
         codec, request = self.peer.codecs[protocol], self.request(protocol)
@@ -132,7 +135,7 @@ class Standing:
                 if status != 200:
                     raise Failed(f"{protocol}: status {status}: {body[:200].decode(errors='replace')}")
         except grpc.RpcError as error:
-            raise Failed(f"grpc: {error.code()}: {error.details()}") from error  # type: ignore[attr-defined]
+            raise Failed(f"grpc: {error.code()}: {error.details()}") from error
         except (OSError, http.client.HTTPException) as error:
             raise Failed(f"{protocol}: {error!r}") from error
         try:

@@ -6,7 +6,17 @@ from benchmarks.contender import Peer
 
 # In the order of the tables. Neighbours run one after the other, so those that are compared stand together.
 NAMES = (
-    "slipway", "triton", "floor", "bare", "fastapi", "flask", "mlserver", "kserve", "litserve", "bentoml", "ray",
+    "slipway",
+    "triton",
+    "floor",
+    "bare",
+    "fastapi",
+    "flask",
+    "mlserver",
+    "kserve",
+    "litserve",
+    "bentoml",
+    "ray",
 )
 
 

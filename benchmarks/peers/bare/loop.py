@@ -1,7 +1,6 @@
 """The ceiling of a compute-bound server: `session.run` again and again on the same batch, in one process."""
 
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -18,14 +17,14 @@ def main() -> None:
     for _ in range(2):
         outputs = model.run(rows)
     took_s = []
-    begun_s = time.perf_counter()
+    begun_s, begun_cpu_s = time.perf_counter(), time.process_time()
     for _ in range(runs):
         before_s = time.perf_counter()
         outputs = model.run(rows)
         took_s.append(time.perf_counter() - before_s)
-    seconds = time.perf_counter() - begun_s
+    seconds, cpu_s = time.perf_counter() - begun_s, time.process_time() - begun_cpu_s
     answer = np.ascontiguousarray(outputs[model.output_names[-1]])
-    result = {"seconds": seconds, "took_s": took_s, "pid": os.getpid(), "answer": answer.ravel().tolist()}
+    result = {"seconds": seconds, "cpu_s": cpu_s, "took_s": took_s, "answer": answer.ravel().tolist()}
     json.dump(result, sys.stdout)
 
 

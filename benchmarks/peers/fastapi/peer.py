@@ -9,9 +9,7 @@ def start(start: Start) -> Command:
     workers = () if start.model.one_instance else ("--workers", "2")
     address = ("--host", "127.0.0.1", "--port", str(start.ports.http))
     folder = str(PEER.folder)
-    return Command(
-        argv=(start.script("uvicorn"), "server:app", "--app-dir", folder, *address, *options, *workers)
-    )
+    return Command(argv=(start.script("uvicorn"), "server:app", "--app-dir", folder, *address, *options, *workers))
 
 
 PEER = Peer(

@@ -25,7 +25,7 @@ class Constant(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
 
-    def data_received(self, data: bytes) -> None:
+    def data_received(self, _data: bytes) -> None:
         self.transport.write(RESPONSE)  # type: ignore[attr-defined]
 
 

@@ -17,7 +17,7 @@ class Predictor(Model):
         # Its HTTP workers are spawned with a pickled model; a session is not data, so each worker loads its own.
         return Predictor, ()
 
-    def predict(self, payload: InferRequest, headers: dict | None = None, **_: object) -> InferResponse:
+    def predict(self, payload: InferRequest, _headers: dict | None = None, **_: object) -> InferResponse:
         rows = np.ascontiguousarray(payload.inputs[0].as_numpy(), np.float32)
         tensors = []
         for name, array in self.model.run(rows).items():

@@ -6,7 +6,7 @@ from onnx_model import BATCH_ROWS, HTTP_PORT, NAME, ONE_INSTANCE, OnnxModel, v2_
 
 
 class Api(litserve.LitAPI):
-    def setup(self, device: str) -> None:
+    def setup(self, _device: str) -> None:
         self.model = OnnxModel()
 
     def decode_request(self, request: dict) -> np.ndarray:
@@ -32,10 +32,12 @@ class Api(litserve.LitAPI):
 
 if __name__ == "__main__":
     api = Api(max_batch_size=BATCH_ROWS, batch_timeout=0.001, api_path="/infer")
-    server = litserve.LitServer(
-        api, accelerator="cpu", workers_per_device=1, timeout=60, fast_queue=True
-    )
+    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=1, timeout=60, fast_queue=True)
     server.run(
-        host="127.0.0.1", port=HTTP_PORT, num_api_servers=1 if ONE_INSTANCE else 2,
-        generate_client_file=False, log_level="warning", access_log=False,
+        host="127.0.0.1",
+        port=HTTP_PORT,
+        num_api_servers=1 if ONE_INSTANCE else 2,
+        generate_client_file=False,
+        log_level="warning",
+        access_log=False,
     )
