@@ -20,6 +20,7 @@ from slipway.errors import InvalidInput, MalformedRequest
 from slipway.infer.request import NEVER, BatchOutputs, Request, Response
 from slipway.infer.tensor import DATATYPES, Tensor, check_size, pack_bytes, unpack_bytes
 from slipway.transports.http import v2_numbers
+from slipway.transports.http.v2_forms import BodyForms, Form
 
 LARGE_JSON_BYTES = 32_768
 SMALL_ELEMENTS = 512
@@ -58,6 +59,7 @@ class Wanted(msgspec.Struct, gc=False):
 
 
 JSON_ONLY = Wanted()
+_FORMS = BodyForms()
 _decode_body = msgspec.json.Decoder(InferBody).decode
 
 
@@ -72,7 +74,11 @@ def decode_infer(
     Raises MalformedRequest for what cannot be read and InvalidInput for what is not a tensor.
     """
     binary = b""
-    if json_bytes is not None:
+    if json_bytes is None:
+        known = _FORMS.read(body)
+        if known is not None:
+            return Request(model, [known], version), JSON_ONLY
+    else:
         if json_bytes > len(body):
             raise MalformedRequest(
                 f"inference-header-content-length is {json_bytes}, but the body has {len(body)} bytes"
@@ -95,12 +101,33 @@ def decode_infer(
         raise MalformedRequest(f"{len(binary)} bytes follow the JSON, but the inputs' binary_data_size add up to {at}")
     request = Request(model, inputs, version, parsed.id)
     wanted = JSON_ONLY
+    if json_bytes is None and len(inputs) == 1 and not parsed.id:
+        _learn_form(body, parsed, inputs[0])
     if parsed.parameters is not None:
         wanted = _read_parameters(request, parsed.parameters, now)
     if parsed.outputs is not None:
         request.outputs = tuple([output.name for output in parsed.outputs]) or None
         wanted = _read_outputs(parsed.outputs, wanted)
     return request, wanted
+
+
+def _learn_form(body: bytes, parsed: InferBody, tensor: Tensor) -> None:
+    """Remember the form of a body that holds one small tensor of numbers, as a flat array, and nothing else."""
+    pack = _packer(tensor.datatype, tensor.shape)
+    only = parsed.inputs[0]
+    if pack is None or type(only.data) is not list or only.parameters or parsed.parameters or parsed.outputs:
+        return
+
+    def is_same_without_data(other: bytes) -> bool:
+        try:
+            return _decode_body(other) == msgspec.structs.replace(parsed, inputs=[without])
+        except msgspec.DecodeError:
+            return False
+
+    without = msgspec.structs.replace(only, data=[])
+    _FORMS.learn(
+        body, Form(tensor.name, tensor.datatype, tensor.shape, pack), is_same_without_data=is_same_without_data
+    )
 
 
 def _parse(body: bytes) -> InferBody:
