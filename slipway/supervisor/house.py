@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
+from setproctitle import setproctitle
 
 from slipway.clock import Clock, SystemClock
 from slipway.errors import SlipwayError
@@ -60,6 +61,7 @@ def supervise(spec: ServerSpec, *, watcher: Watcher) -> int:
 
     Raises SetupError where it cannot begin. Either way no process, socket or file of it remains.
     """
+    setproctitle("slipway: supervisor")
     configure_logs("supervisor", as_json=spec.log_json, level=spec.log_level)
     check_server(spec)
     ports = HeldPorts(spec.doors)

@@ -74,7 +74,8 @@ def test_unload_and_load_through_the_repository() -> None:
         server.wait_ready()
         (before,) = server.replicas()
         assert post(f"{server.http}/v2/repository/models/iris/unload")[0] == 200
-        assert server.titles() == ["slipway: gateway #1", "slipway: gateway #2"], "its memory is back"
+        gateways = ["slipway: gateway #1", "slipway: gateway #2"]
+        assert server.titles() == [*gateways, "slipway: supervisor"], "its memory is back"
         assert {server.infer()[0] for _ in range(10)} == {503}, "both gateways know"
         stop = threading.Event()
         assert post(f"{server.http}/v2/repository/models/iris/load")[0] == 200

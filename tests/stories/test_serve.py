@@ -17,6 +17,7 @@ def test_the_printed_curl_line_works_and_a_term_signal_leaves_nothing() -> None:
         server.wait_ready()
         assert server.titles() == [
             "slipway: gateway #1",
+            "slipway: supervisor",
             "slipway: worker iris v1 #1",
             "slipway: worker iris v1 #2",
         ]

@@ -58,7 +58,7 @@ def test_a_second_ctrl_c_stops_at_once(fragile: str) -> None:
 def test_kill_9_of_the_supervisor_leaves_nothing() -> None:
     with running(str(IRIS), "--replicas", "2", "--gateways", "2") as server:
         server.wait_ready()
-        assert len(server.titles()) == 4
+        assert len(server.titles()) == 5
         server.signal(signal.SIGKILL)
         assert server.ended() == -signal.SIGKILL
 
