@@ -10,6 +10,7 @@ from collections.abc import Callable
 from slipway.engine.batch import Pending
 
 SLACK_S = 0.001
+MIN_COMPACT = 1024
 
 
 class Deadlines:
@@ -22,8 +23,14 @@ class Deadlines:
         self._numbers = itertools.count()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
+        self._compact_at = MIN_COMPACT
 
     def watch(self, entry: Pending) -> None:
+        if len(self._heap) >= self._compact_at:
+            # Most requests are answered long before their deadline: forget those now and then.
+            self._heap = [waiting for waiting in self._heap if waiting[2].done is not None]
+            heapq.heapify(self._heap)
+            self._compact_at = max(MIN_COMPACT, 2 * len(self._heap))
         heapq.heappush(self._heap, (entry.deadline, next(self._numbers), entry))
         if entry.deadline < self._timer_at:
             self._set_timer()

@@ -22,6 +22,7 @@ from slipway.engine.meter import Meter
 from slipway.errors import (
     Cancelled,
     DeadlineExceeded,
+    InvalidInput,
     InvalidOutput,
     ModelFailure,
     NotReady,
@@ -41,8 +42,12 @@ from slipway.wire.messages import Failed
 MAX_LOSSES = 1
 """A request that was alone with a replica when it died may try that once more; then it is the suspect."""
 
+ORPHAN_PATIENCE_S = 30.0
+"""Accepted requests wait this long for a replica when the last one is gone; it is usually back much sooner."""
+
 log = logging.getLogger(__name__)
-_ERRORS = {kind.code: kind for kind in every_error()}
+_ERRORS = {kind.code: kind for kind in every_error() if issubclass(kind, ModelFailure | InvalidInput)}
+"""What a model may fail with; whatever else it claims is a ModelFailure."""
 
 
 class Engine:
@@ -77,6 +82,8 @@ class Engine:
         self._deadlines = Deadlines(self._late, now=now)
         self._pump_due = False
         self._held: asyncio.TimerHandle | None = None
+        self._orphaned: asyncio.TimerHandle | None = None
+        self._closed: SlipwayError | None = None
         self.unanswered = 0
 
     @property
@@ -121,12 +128,10 @@ class Engine:
         return entry
 
     def _cancel(self, entry: Pending) -> None:
-        self.queue.remove(entry)
         self._give_up(entry)
         self.meter.failed(entry, self._now(), Cancelled.code)
 
     def _late(self, entry: Pending) -> None:
-        self.queue.remove(entry)
         self._fail(entry, DeadlineExceeded(f"no answer within {entry.deadline - entry.arrived:.3f} s"))
 
     # --- batches out -------------------------------------------------------------------------------------------
@@ -156,10 +161,12 @@ class Engine:
         compute_s = self._estimate.seconds(min(limit, self.queue.rows)) if self._slo_s and self.queue.rows else 0.0
         slices, dropped = self.queue.take(now=now, max_rows=limit, compute_s=compute_s)
         for entry in dropped:
-            self._fail(
-                entry,
-                DeadlineExceeded(f"dropped before it was computed: a batch takes {compute_s * 1000:.1f} ms, too late"),
+            late = DeadlineExceeded(
+                f"dropped before it was computed: a batch takes {compute_s * 1000:.1f} ms, too late"
             )
+            self._loop.call_soon(self._fail, entry, late)  # not now: whoever hears of it may cancel one of the slices
+        if dropped and not slices and dropped[-1].deadline > now:
+            self._estimate.doubt()
         return slices
 
     def _hold(self, now: float, limit: int) -> bool:
@@ -184,6 +191,12 @@ class Engine:
     # --- answers in: what links report ---------------------------------------------------------------------------
 
     def attach(self, link: Link) -> None:
+        if self._closed is not None:
+            link.close()
+            return
+        if self._orphaned is not None:
+            self._orphaned.cancel()
+            self._orphaned = None
         self._links.add(link)
         self._idle.append(link)
         self._wake()
@@ -194,7 +207,14 @@ class Engine:
         self._links.discard(link)
         if link in self._idle:
             self._idle.remove(link)
+        if not self._links and self._orphaned is None and self._closed is None:
+            self._orphaned = self._loop.call_later(ORPHAN_PATIENCE_S, self._forsake)
+        self._wake()  # a batch that was held back because this one computed need not wait for it any more
         self._changed()
+
+    def _forsake(self) -> None:
+        self._orphaned = None
+        self.fail_waiting(NotReady(f"model {self.spec.name!r} has lost all its replicas", retry_after_s=5.0))
 
     def _free(self, link: Link) -> None:
         if link in self._links:
@@ -213,7 +233,7 @@ class Engine:
         meter.batch(rows=batch.rows, compute_ns=compute_ns)
         slices = batch.slices
         whole = BatchOutputs(outputs)
-        cut = len(slices) > 1
+        cut = len(slices) > 1 or slices[0].entry.rows != batch.rows
         if cut:
             try:
                 whole.check(batch.rows)
@@ -238,15 +258,23 @@ class Engine:
                     if joined is None:
                         continue
                     mine = joined
-                response = Response(request.model, version, _chosen(mine, request.outputs), request.id)
+                try:
+                    response = Response(request.model, version, _chosen(mine, request.outputs), request.id)
+                except InvalidOutput as error:
+                    self._fail(entry, error)
+                    continue
             entry.done = None
+            request.inputs = []  # the heap of deadlines may hold the request long after its answer
             self.unanswered -= 1
             meter.answered(request.protocol, entry.rows, now - entry.arrived, batch.sent_at - entry.arrived)
-            done(response)
+            try:
+                done(response)
+            except Exception:
+                log.exception("an answer could not be handed over")
 
     def failed(self, link: Link, batch: Batch, failure: Failed) -> None:
         self._free(link)
-        if len(batch.slices) > 1 and self.spec.idempotent:
+        if len(batch.slices) > 1 and self.spec.idempotent and self._closed is None:
             self._again.extend(batch.slices)
         else:
             kind = _ERRORS.get(failure.code, ModelFailure)
@@ -260,13 +288,14 @@ class Engine:
             for piece in batch.slices:
                 entry = piece.entry
                 alone = len(batch.slices) == 1
-                if self.spec.idempotent and entry.losses < MAX_LOSSES + (not alone):
+                if self._closed is not None:
+                    self._fail(entry, self._closed)
+                elif self.spec.idempotent and entry.losses < MAX_LOSSES + (not alone):
                     entry.losses += alone
                     self.meter.retries += 1
                     self._again.append(piece)
                 else:
                     self._fail(entry, ReplicaLost(f"the replica of {self.spec.name!r} that computed this died"))
-        self._wake()
 
     # --- answers out ---------------------------------------------------------------------------------------------
 
@@ -284,9 +313,13 @@ class Engine:
                 log.warning("a request failed: %s", error.message, extra=facts)
             self._give_up(entry)
             self.meter.failed(entry, self._now(), error.code)
-            done(error)
+            try:
+                done(error)
+            except Exception:
+                log.exception("an error could not be handed over")
 
     def _give_up(self, entry: Pending) -> None:
+        self.queue.remove(entry)
         entry.done = None
         entry.request.inputs = []  # its bytes may be large, and the entry may stay in a line until it is passed
         self.unanswered -= 1
@@ -300,10 +333,11 @@ class Engine:
             self._fail(entry, error)
 
     def close(self, error: SlipwayError) -> None:
-        """Answer what waits with an error and hang up on the replicas."""
+        """Take nothing more: what waits is answered with `error`, replicas finish what they hold and are let go."""
+        self._closed = error
         self.fail_waiting(error)
         for link in tuple(self._links):
-            link.close()
+            link.retire()
 
 
 def _chosen(outputs: list[Tensor], names: tuple[str, ...] | None) -> list[Tensor]:
@@ -311,4 +345,7 @@ def _chosen(outputs: list[Tensor], names: tuple[str, ...] | None) -> list[Tensor
     if names is None:
         return outputs
     by_name = {tensor.name: tensor for tensor in outputs}
-    return [by_name[name] for name in names]
+    try:
+        return [by_name[name] for name in names]
+    except KeyError as missing:
+        raise InvalidOutput(f"the model gave no output {missing}, only {sorted(by_name)}") from None

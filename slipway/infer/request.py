@@ -56,8 +56,11 @@ class BatchOutputs:
         for place, output in enumerate(self.tensors):
             if not output.shape or output.shape[0] != rows:
                 raise InvalidOutput(f"output {output.name!r} has shape {list(output.shape)}, expected {rows} rows")
-            if not DATATYPES[output.datatype].item_bytes:
+            item_bytes = DATATYPES[output.datatype].item_bytes
+            if not item_bytes:
                 self._offsets[place] = _checked_offsets(output)
+            elif len(output.data) != item_bytes * prod(output.shape):
+                raise InvalidOutput(f"output {output.name!r} has {len(output.data)} bytes for {list(output.shape)}")
 
     def cut(self, start: int, stop: int) -> list[Tensor]:
         """Rows start..stop of every output; they share the batch's memory."""
