@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks import closed_loop
 from benchmarks.contender import ROOT, Peer
-from benchmarks.plan import CAPACITY_CONNECTIONS, CLOSED_LOOP, SHARES
+from benchmarks.plan import CAPACITY_CONNECTIONS, CLOSED_LOOP, PAIR, SHARES
 from benchmarks.results import OpenLoop
 from benchmarks.standing import Failed, Standing
 
@@ -38,9 +38,9 @@ class PoissonRounds:
             self.rounds.guarded(peer, "iris", partial(self._find_capacity, peer, capacity))
         if not capacity:
             return
-        # The shared rate is for the pair that is compared; a slower contender would make it idle talk.
-        pair = [capacity[name] for name in ("slipway", "triton") if name in capacity]
-        shared = min(pair or list(capacity.values()))
+        # A rate that everyone can keep would be idle talk for the fast; so the same rate is for the pair, if both ran.
+        pair = [capacity[name] for name in PAIR if name in capacity]
+        shared = min(pair) if len(pair) == len(PAIR) else None
         for turn in range(self.plan.rounds):
             self.rounds.say(f"open loop, round {turn + 1} of {self.plan.rounds}")
             for peer in peers if turn % 2 == 0 else peers[::-1]:
@@ -73,21 +73,21 @@ class PoissonRounds:
         into[peer.name] = statistics.median(seen)
         self.rounds.say(f"{peer.name:9} capacity {into[peer.name]:,.0f}/s")
 
-    def _block(self, peer: Peer, own: float, shared: float, turn: int) -> None:
+    def _block(self, peer: Peer, own: float, shared: float | None, turn: int) -> None:
         with Standing(peer, self.model, self.rounds.cache) as standing:
             request = _whole_request(standing)
             port, limit = standing.ports.http, min(own, _GENERATOR_LIMIT)
             # A warm-up, so that the first of the rates is not the one that pays for it.
             _poisson(port, request, rate=limit * SHARES[0], seconds=1, seed=0)
-            for of, capacity in (("own", own), ("shared", shared)):
-                for share in SHARES:
-                    rate = capacity * share
-                    if rate > limit or (of == "shared" and own == shared):
-                        continue
-                    told = _poisson(port, request, rate=rate, seconds=self.plan.open_loop_seconds, seed=1 + turn)
-                    self._keep(peer.name, of, share, turn, told)
-                    if of == "own" and own == shared:  # the same rate: measured once, shown in both tables
+            for share in SHARES:
+                if own * share <= limit:
+                    told = _poisson(port, request, rate=own * share, seconds=self.plan.open_loop_seconds, seed=1 + turn)
+                    self._keep(peer.name, "own", share, turn, told)
+                    if own == shared:  # the same rate: measured once, shown in both tables
                         self._keep(peer.name, "shared", share, turn, told)
+            for share in SHARES if shared and shared < own and peer.name in PAIR else ():
+                told = _poisson(port, request, rate=shared * share, seconds=self.plan.open_loop_seconds, seed=1 + turn)
+                self._keep(peer.name, "shared", share, turn, told)
             standing.check("json")
 
     def _keep(self, name: str, of: str, share: float, turn: int, told: dict[str, float]) -> None:

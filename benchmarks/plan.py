@@ -7,6 +7,9 @@ from benchmarks.contender import Peer, Protocol
 
 # Apart from these, open-loop runs and conv runs of everyone would double the run and change no verdict.
 OPEN_LOOP_BY_DEFAULT = frozenset({"slipway", "triton", "floor", "fastapi"})
+# The two whose open-loop latencies are compared at one and the same rate.
+PAIR = ("slipway", "triton")
+_UP_AND_DOWN_S = {"ray": 20.0, "kserve": 5.0, "bentoml": 5.0, "floor": 1.5}
 SHARES = (0.3, 0.6, 0.9)
 CAPACITY_CONNECTIONS = 32
 
@@ -49,7 +52,7 @@ CLOSED_LOOP = (
         model="convnet",
         protocol="binary",
         connections=(4,),
-        requests=16,
+        requests=12,
     ),
 )
 WORKLOADS = (START_UP, *CLOSED_LOOP, OPEN_LOOP)
@@ -73,7 +76,7 @@ class Plan:
     @property
     def open_loop_seconds(self) -> float:
         """Longer than a closed-loop run: a p99.9 needs thousands of requests even at a third of the capacity."""
-        return 2 * self.seconds
+        return 1.5 * self.seconds
 
     def blocks(self, turn: int) -> list[tuple[str, Peer, list[Workload]]]:
         """The (model, contender, workloads) of one round, in order.
@@ -104,11 +107,14 @@ def about_seconds(plan: Plan) -> float:
     total = 0.0
     for turn in range(plan.rounds):
         for _, peer, workloads in plan.blocks(turn):
-            total += 20 if peer.name == "ray" else 4
+            total += _UP_AND_DOWN_S.get(peer.name, 3.5)
             for each in workloads:
-                took = 5.0 if each.requests else plan.seconds + 1
-                total += took * len(each.connections)
+                took = 0.35 * each.requests if each.requests else plan.seconds + 0.3
+                total += took * len(each.connections) + 0.7
     if plan.has_open_loop:
-        contenders = sum(peer.name in plan.open_loop_names for peer in plan.peers)
-        total += plan.rounds * contenders * (4 + 2 * len(SHARES) * (plan.open_loop_seconds + 1))
+        for peer in plan.peers:
+            if peer.name in plan.open_loop_names and peer.serves:
+                rates = len(SHARES) * (2 if peer.name == PAIR[0] else 1)
+                once = _UP_AND_DOWN_S.get(peer.name, 3.5) + 1.5 + rates * (plan.open_loop_seconds + 0.4)
+                total += plan.rounds * once
     return total

@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Iterable, Sequence
 
-from benchmarks.plan import CLOSED_LOOP, SHARES, Workload
+from benchmarks.plan import CAPACITY_CONNECTIONS, CLOSED_LOOP, SHARES, Workload
 from benchmarks.ratios import Spread, by_round, paired, spread
 from benchmarks.results import Results
 from benchmarks.targets import judge
@@ -26,7 +26,10 @@ def _short(value: float) -> str:
 
 
 def _ratio(found: Spread | None) -> str:
-    return "-" if found is None else f"{_short(found.median)} ({_short(found.low)}…{_short(found.high)})"
+    if found is None:
+        return "-"
+    middle = _short(found.median)
+    return middle if found.rounds == 1 else f"{middle} ({_short(found.low)}…{_short(found.high)})"
 
 
 def _ms(micros: float) -> str:
@@ -86,6 +89,7 @@ class Report:
         counts = sorted({each.connections for each in mine})
         names = [name for name in self.titles if any(each.contender == name for each in mine)]
         base = self.titles[self.base]
+        most = CAPACITY_CONNECTIONS if CAPACITY_CONNECTIONS in counts else counts[-1]
         head = ["contender"]
         for count in counts:
             head += [f"{count}: req/s", f"{count}: {base} ÷ it"]
@@ -97,6 +101,7 @@ class Report:
                 rates.append(_ratio(spread(list(theirs.values()))))
                 rates.append("1" if name == self.base else _ratio(paired(ours, theirs)))
                 times.append(self._times(name, workload.name, count))
+            times.append(self._cpu(name, workload.name, most))
             throughput.append(rates)
             latency.append(times)
         errors = sum(each.errors for each in mine)
@@ -104,8 +109,9 @@ class Report:
         return (
             f"## {workload.name}: {workload.about}\n\nThroughput by number of connections.\n\n"
             + _table(head, throughput)
-            + f"\nErrors: {'; '.join(wrong) if errors else 'none'}.\n\nLatency p50 / p99 in ms, closed loop.\n\n"
-            + _table(["contender", *(f"{count} connections" for count in counts)], latency)
+            + f"\nErrors: {'; '.join(wrong) if errors else 'none'}.\n\nLatency p50 / p99 in ms, closed loop; "
+            f"processor time of all of the server's processes for one answer at {most} connections.\n\n"
+            + _table(["contender", *(f"{count} connections" for count in counts), "CPU us"], latency)
         )
 
     def _times(self, name: str, workload: str, count: int) -> str:
@@ -114,6 +120,10 @@ class Report:
             seen = list(by_round(self.results.measurements, name, workload, count, value).values())
             found.append(_ms(statistics.median(seen)) if seen else "-")
         return " / ".join(found)
+
+    def _cpu(self, name: str, workload: str, count: int) -> str:
+        found = spread(list(by_round(self.results.measurements, name, workload, count, "cpu_us").values()))
+        return "-" if found is None else _short(found.median)
 
     def _open_loop(self) -> str:
         runs = self.results.open_loop
@@ -124,7 +134,10 @@ class Report:
             "due, p50 / p99 / p99.9 in ms. `late` is how late the generator itself was at its p99: latencies "
             "near it say more about the generator than about the server.\n"
         )
-        for of, about in (("own", "Share of each contender's own capacity"), ("shared", "The same rate for all")):
+        for of, about in (
+            ("own", "Share of each contender's own capacity"),
+            ("shared", "The same rate for both: shares of the slower one's capacity"),
+        ):
             rows = []
             for name in self.titles:
                 for share in SHARES:

@@ -19,7 +19,7 @@ from benchmarks.quantiles import quantiles_us
 from benchmarks.results import Measurement, Results, StartUp, without_paths
 from benchmarks.standing import Failed, Standing, Wrong, call, compare, free_ports
 
-_WARM_UP_S = 1.0
+_WARM_UP_S = 0.5
 
 
 class Rounds:
@@ -103,6 +103,8 @@ class Rounds:
         if workload.connections and not workload.requests:
             self._warm_up(standing, workload)
         for connections in workload.connections:
+            # Also waits until a slow server is done with what the load generator left behind when its time was up.
+            standing.check(protocol)
             cpu_before_s = standing.cpu_seconds()
             measured = closed_loop.run(
                 request,
