@@ -35,17 +35,21 @@ class HttpDoor(Doorway):
                 raise PortInUse(f"{host}:{port} is in use by another process") from None
             raise SetupError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
         self.port = self._server.sockets[0].getsockname()[1]
-        self._timer = loop.call_later(TICK_S, self._sweep)
+        self._timer = loop.call_later(TICK_S, self._tick)
 
     def _connect(self) -> HttpConnection:
         return HttpConnection(self, self._app)
 
-    def _sweep(self) -> None:
+    def _tick(self) -> None:
+        self.sweep()
+        self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
+
+    def sweep(self) -> None:
+        """A second has passed."""
         self.tick += 1
         self.set_date()
         for connection in tuple(self.connections):
             connection.sweep(self.tick)
-        self._timer = asyncio.get_running_loop().call_later(TICK_S, self._sweep)
 
     async def close(self, drain_s: float) -> None:
         """Stop listening, let accepted requests finish for up to `drain_s`, then cut what is left."""
