@@ -6,6 +6,7 @@ SlipwayError
 │   ├── InvalidInput          it was read, and does not fit the model's signature
 │   ├── PayloadTooLarge       over a limit of size
 │   ├── HeadersTooLarge       the head alone is over a limit
+│   ├── UrlTooLong            no path of this server is nearly as long
 │   ├── UnsupportedMedia      a content type or encoding that no door speaks
 │   ├── MethodNotAllowed      the path exists, the verb does not
 │   ├── LengthRequired        a body whose length nobody told
@@ -68,6 +69,10 @@ class PayloadTooLarge(BadRequest):
 
 class HeadersTooLarge(BadRequest):
     code = "headers_too_large"
+
+
+class UrlTooLong(BadRequest):
+    code = "url_too_long"
 
 
 class UnsupportedMedia(BadRequest):

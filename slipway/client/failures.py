@@ -18,6 +18,7 @@ BY_HTTP_STATUS: dict[int, type[SlipwayError]] = {
     409: errors.Conflict,
     411: errors.LengthRequired,
     413: errors.PayloadTooLarge,
+    414: errors.UrlTooLong,
     415: errors.UnsupportedMedia,
     422: errors.InvalidInput,
     429: errors.Overloaded,

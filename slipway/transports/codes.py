@@ -29,6 +29,7 @@ _CODES: dict[type[SlipwayError], tuple[int, int]] = {
     errors.InvalidInput: (400, INVALID_ARGUMENT),  # not 422: clients of the Open Inference Protocol expect 400
     errors.PayloadTooLarge: (413, RESOURCE_EXHAUSTED),  # what gRPC itself answers to a message over its limit
     errors.HeadersTooLarge: (431, RESOURCE_EXHAUSTED),
+    errors.UrlTooLong: (414, INVALID_ARGUMENT),
     errors.UnsupportedMedia: (415, UNIMPLEMENTED),
     errors.MethodNotAllowed: (405, UNIMPLEMENTED),
     errors.LengthRequired: (411, INVALID_ARGUMENT),

@@ -8,7 +8,7 @@ from slipway.errors import MalformedRequest, PayloadTooLarge
 
 MAX_LINE_BYTES = 4096
 MAX_TRAILER_BYTES = 16 * 1024
-_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(;[^\r\n]*)?\Z")
+_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})([ \t]*;[^\r\n]*)?\Z")
 
 
 class ChunkedBody:
@@ -20,20 +20,25 @@ class ChunkedBody:
         self._on_line = self._size_line
         self._missing = 0  # bytes of the chunk at hand
         self._trailer_bytes = 0
-        self._parts: list[bytes] = []
-        self._size = 0
+        self._body = bytearray()  # not a list of pieces: chunks may be tiny, and there may be millions of them
+        self._announced = 0
         self.done = False
 
     @property
     def body(self) -> bytes:
-        return b"".join(self._parts)
+        return bytes(self._body)
+
+    @property
+    def size(self) -> int:
+        """Bytes so far."""
+        return len(self._body)
 
     def feed(self, data: bytes, at: int = 0) -> int:
         """Use `data` from `at` on; returns where it stopped. Raises MalformedRequest, PayloadTooLarge."""
         while at < len(data) and not self.done:
             if self._missing:
                 piece = data[at : at + self._missing]
-                self._parts.append(piece)
+                self._body += piece
                 self._missing -= len(piece)
                 at += len(piece)
                 continue
@@ -55,8 +60,8 @@ class ChunkedBody:
         if match is None:
             raise MalformedRequest(f"not the size of a chunk: {line[:40]!r}")
         self._missing = int(match[1], 16)
-        self._size += self._missing
-        if self._size > self._max_bytes:
+        self._announced += self._missing
+        if self._announced > self._max_bytes:
             raise PayloadTooLarge(f"the body is over {self._max_bytes} bytes")
         self._on_line = self._chunk_end if self._missing else self._trailer_line
 

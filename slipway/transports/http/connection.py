@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from slipway.errors import PayloadTooLarge, RequestTimeout, SlipwayError
+from slipway.errors import PayloadTooLarge, RequestTimeout, SlipwayError, Unavailable
 from slipway.transports.http.chunked import ChunkedBody
 from slipway.transports.http.doorway import Doorway
 from slipway.transports.http.encodings import decode_body
@@ -23,18 +23,24 @@ App = Callable[[Exchange], None]
 """Called for each whole request; answers through the exchange, at once or later. It may raise SlipwayError."""
 
 MAX_PIPELINED = 64
-LINGER_TICKS = 3
+LINGER_TICKS = 5
+MIN_BODY_RATE = 500
+"""Bytes per second below which a body counts as too slow, on average; mod_reqtimeout of Apache has the same."""
 _ERROR_HEAD = Head("GET", "/", "", {"host": ""}, keep_alive=False)
 log = logging.getLogger(__name__)
 
 
 class HttpConnection(asyncio.Protocol):
-    """`last`: no request after the one at hand is answered here. `touched`: the door's tick of the last bytes."""
+    """`last`: no request after the one at hand is answered here.
+
+    `touched`: the door's tick when bytes last went in, or out to a slow reader. `began`: when the head or the body at
+    hand began, for those who send so little at a time that they are never quiet.
+    """
 
     def __init__(self, door: Doorway, app: App) -> None:
         self.door = door
         self.last = False
-        self.touched = door.tick
+        self.touched = self.began = door.tick
         self.plain_json = not door.limits.cors_origins
         self._app = app
         self._heads = door.heads
@@ -49,12 +55,16 @@ class HttpConnection(asyncio.Protocol):
         self._paused = False
         self._congested = False
         self._lingers = False
+        self._unsent = 0  # bytes of answers that the client had not taken at the last sweep
 
     # --- the transport's side -----------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
-        self.door.connections.add(self)
+        connections, limit = self.door.connections, self.door.limits.max_connections
+        connections.add(self)
+        if len(connections) > limit:
+            self._refuse_rest(Unavailable(f"all {limit} connections are taken; try again shortly", retry_after_s=1.0))
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self.door.connections.discard(self)
@@ -73,9 +83,9 @@ class HttpConnection(asyncio.Protocol):
         self._resume()
 
     def data_received(self, data: bytes) -> None:
-        self.touched = self.door.tick
         if self.last:
             return  # what follows the last request is not ours to read
+        self.touched = self.door.tick
         if not self._exchanges and self._head is None and not self._rest:
             # The usual case by far: one whole request, with a head that has been seen before.
             end = data.find(b"\r\n\r\n") + 4
@@ -98,22 +108,25 @@ class HttpConnection(asyncio.Protocol):
     # --- bytes in -----------------------------------------------------------------------------------------------
 
     def _consume(self, data: bytes) -> None:
-        if self._rest:
+        resumed = bool(self._rest)
+        if resumed:
             data = self._rest + data
             self._rest = b""
         at, size = 0, len(data)
         while at < size:
             head = self._head
             if head is None:
-                if len(self._exchanges) >= MAX_PIPELINED:
+                if self._congested or len(self._exchanges) >= MAX_PIPELINED:
                     self._rest = data[at:]
-                    self._paused = True
+                    self._paused = not self._congested
                     self._transport.pause_reading()
                     return
                 end = data.find(b"\r\n\r\n", at)
                 if end < 0:
+                    if at or not resumed:
+                        self.began = self.door.tick
                     self._rest = data[at:]
-                    self._heads.check_size(size - at)
+                    self._heads.check_beginning(self._rest)
                     return
                 end += 4
                 head = self._heads.get(data[at:end])
@@ -146,6 +159,7 @@ class HttpConnection(asyncio.Protocol):
         if head.length > limit:
             raise PayloadTooLarge(f"the body is {head.length} bytes long, over the limit of {limit}")
         self._head = head
+        self.began = self.door.tick
         if head.length < 0:
             self._chunked = ChunkedBody(max_bytes=limit)
         else:
@@ -203,7 +217,12 @@ class HttpConnection(asyncio.Protocol):
         if not self._paused and not self._congested and not self._transport.is_closing():
             self._transport.resume_reading()
             if self._rest and not self.last:
+                self.began = self.door.tick
                 self.data_received(b"")
+
+    def closes_after(self, exchange: Exchange) -> bool:
+        """Whether its answer is the last on this connection."""
+        return self.last and (not self._exchanges or self._exchanges[-1] is exchange)
 
     def _hang_up(self) -> None:
         """Close so that the client can still read the last answer: first only our side of the connection."""
@@ -217,25 +236,37 @@ class HttpConnection(asyncio.Protocol):
 
     def sweep(self, tick: int) -> None:
         """Once a second: enforce the times. A connection with an answer due is never idle."""
-        quiet = tick - self.touched
         limits = self.door.limits
-        if self._lingers:
+        unsent = self._transport.get_write_buffer_size()
+        if unsent != self._unsent:  # slowly is not idle
+            self._unsent, self.touched = unsent, tick
+        quiet = tick - self.touched
+        if unsent:
+            if quiet >= limits.idle_timeout_s:
+                self._transport.abort()  # to close would be to wait for it to read
+        elif self._lingers:
             if quiet >= LINGER_TICKS:
                 self._transport.abort()
         elif self._exchanges:
             return
         elif self._head is not None or self._rest:
-            if quiet >= limits.head_timeout_s:
+            if tick - self.began >= limits.head_timeout_s + self._received() / MIN_BODY_RATE:
                 self._refuse_rest(RequestTimeout("the request came too slowly"))
         elif quiet >= limits.idle_timeout_s:
             self._transport.close()
 
+    def _received(self) -> int:
+        """Bytes of the body at hand."""
+        if self._chunked is not None:
+            return self._chunked.size
+        return 0 if self._head is None else self._head.length - self._missing
+
     def drain(self) -> None:
-        """No further requests; close once the accepted ones are answered."""
-        if not self._exchanges and self._head is None and not self._rest:
+        """No further requests; close once those that have come, or begun to come, are answered."""
+        if self._exchanges:
+            self.last = self._head is None
+        elif self._head is None and not self._rest:
             self._transport.close()
-        elif self._head is None:
-            self.last = True
 
     def cut(self) -> None:
         self._transport.abort()

@@ -29,6 +29,8 @@ class Connection(Protocol):
 
     def send(self, exchange: Exchange, payload: bytes, *, close: bool = False) -> None: ...
 
+    def closes_after(self, exchange: Exchange) -> bool: ...
+
 
 class Exchange:
     """`body` is whole and decoded. `on_cancel` is called if the client goes away before the answer."""
@@ -86,7 +88,7 @@ class Exchange:
         request_id = head.headers.get("x-request-id")
         if request_id:
             lines.append(f"x-request-id: {_clean(request_id)}")
-        close = not head.keep_alive or connection.last
+        close = not head.keep_alive or connection.closes_after(self)
         if close:
             lines.append("connection: close")
         elif head.announces:

@@ -11,10 +11,11 @@ from urllib.parse import unquote
 
 import httptools
 
-from slipway.errors import HeadersTooLarge, LengthRequired, MalformedRequest
+from slipway.errors import HeadersTooLarge, MalformedRequest, UrlTooLong
 
 MAX_KEPT = 2048
 MAX_KEPT_BYTES = 4096
+MAX_URL_BYTES = 8192
 ORDINARY_BYTES = 64 * 1024
 _LIST_HEADERS_ONCE = frozenset({"content-length", "host", "content-type", "inference-header-content-length"})
 
@@ -51,7 +52,7 @@ class Head:
         self.headers = headers
         self.keep_alive = keep_alive
         self.segments = tuple(unquote(part) for part in path.split("/")[1:])
-        self.length = _body_length(method, headers)
+        self.length = _body_length(headers)
         self.expects_continue = headers.get("expect", "").lower() == "100-continue"
         self.encoding = headers.get("content-encoding", "identity").strip().lower()
         self.accepts = headers.get("accept-encoding", "")
@@ -62,17 +63,15 @@ class Head:
         self.announces = keep_alive and version == "1.0"  # clients of HTTP/1.0 wait for our word
 
 
-def _body_length(method: str, headers: dict[str, str]) -> int:
+def _body_length(headers: dict[str, str]) -> int:
     if "transfer-encoding" in headers:
-        if headers["transfer-encoding"].strip().lower() != "chunked":
+        if headers["transfer-encoding"].strip(" \t").lower() != "chunked":
             raise MalformedRequest(f"transfer-encoding {headers['transfer-encoding']!r}: only 'chunked' is spoken here")
         if "content-length" in headers:
             raise MalformedRequest("both content-length and transfer-encoding: which one tells the body's length?")
         return -1
     length = headers.get("content-length")
     if length is None:
-        if method in ("POST", "PUT", "PATCH"):
-            raise LengthRequired(f"a {method} needs content-length or chunked transfer-encoding")
         return 0
     if not (length.isascii() and length.isdigit()):
         raise MalformedRequest(f"content-length is {length!r}; it must be a number of bytes")
@@ -100,7 +99,7 @@ class _Collector:
 
 
 def parse_head(data: bytes) -> Head:
-    """A head, with the empty line that ends it. Raises MalformedRequest, LengthRequired."""
+    """A head, with the empty line that ends it. Raises MalformedRequest, UrlTooLong."""
     collector = _Collector()
     parser = httptools.HttpRequestParser(collector)
     try:
@@ -118,6 +117,8 @@ def parse_head(data: bytes) -> Head:
         raise MalformedRequest(f"HTTP/{version} is not spoken here, only 1.1 and 1.0")
     if version == "1.1" and "host" not in collector.headers:
         raise MalformedRequest("a request of HTTP/1.1 needs a host header (RFC 9112, 3.2)")
+    if len(collector.url) > MAX_URL_BYTES:
+        raise UrlTooLong(f"the URL is {len(collector.url)} bytes long, over the limit of {MAX_URL_BYTES}")
     try:
         url = httptools.parse_url(collector.url)
     except httptools.HttpParserInvalidURLError:
@@ -127,9 +128,15 @@ def parse_head(data: bytes) -> Head:
         (url.path or b"/").decode("latin-1"),
         (url.query or b"").decode("latin-1"),
         collector.headers,
-        keep_alive=parser.should_keep_alive(),
+        keep_alive=_keeps_alive(version, collector.headers.get("connection", "")),
         version=version,
     )
+
+
+def _keeps_alive(version: str, connection: str) -> bool:
+    """RFC 9112, 9.3. Not llhttp's word: it forgets the header once a request without a body is over."""
+    options = [option.strip(" \t").lower() for option in connection.split(",")]
+    return "close" not in options and (version == "1.1" or "keep-alive" in options)
 
 
 class HeadMemory:
@@ -149,6 +156,15 @@ class HeadMemory:
                     self.known.clear()
                 self.known[data] = head
         return head
+
+    def check_beginning(self, data: bytes) -> None:
+        """Is this the beginning of a head? Raises HeadersTooLarge, UrlTooLong, MalformedRequest."""
+        if b"\n\n" in data or b"\n\r\n" in data:
+            raise MalformedRequest("not a request of HTTP/1.1: lines end with CRLF")
+        line = data.find(b"\r\n")
+        if (len(data) if line < 0 else line) > MAX_URL_BYTES + 64:
+            raise UrlTooLong(f"the URL is over the limit of {MAX_URL_BYTES} bytes")
+        self.check_size(len(data))
 
     def check_size(self, size: int) -> None:
         if size > self._max_head_bytes:

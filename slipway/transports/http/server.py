@@ -41,8 +41,8 @@ class HttpDoor(Doorway):
         return HttpConnection(self, self._app)
 
     def _tick(self) -> None:
-        self.sweep()
         self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
+        self.sweep()
 
     def sweep(self) -> None:
         """A second has passed."""
