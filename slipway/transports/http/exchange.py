@@ -16,6 +16,8 @@ from slipway.transports.http.head import Head
 
 JSON = "application/json"
 _REASONS = {status.value: status.phrase for status in HTTPStatus} | {499: "Client Closed Request"}
+MAX_MESSAGE = 4000
+"""Characters; more is not an explanation but an echo of what came."""
 Headers = tuple[tuple[str, str], ...]
 
 
@@ -102,7 +104,7 @@ class Exchange:
 
     def refuse(self, error: SlipwayError, *, close: bool = False) -> None:
         """Answer with an error of the tree, as JSON."""
-        content: dict[str, Any] = {"error": error.message, "code": error.code}
+        content: dict[str, Any] = {"error": error.message[:MAX_MESSAGE], "code": error.code}
         headers: list[tuple[str, str]] = []
         if error.correlation:
             content["correlation"] = error.correlation

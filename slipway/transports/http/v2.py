@@ -6,6 +6,7 @@ statistics as Triton's protocol extensions describe them.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from difflib import get_close_matches
@@ -14,7 +15,17 @@ from typing import Any
 
 import orjson
 
-from slipway.errors import DeadlineExceeded, InvalidInput, MalformedRequest, MethodNotAllowed, NotFound, SlipwayError
+from slipway.errors import (
+    DeadlineExceeded,
+    InvalidInput,
+    LengthRequired,
+    MalformedRequest,
+    MethodNotAllowed,
+    NotFound,
+    SlipwayError,
+    Unsupported,
+    UnsupportedMedia,
+)
 from slipway.infer.request import Response
 from slipway.infer.service import Service
 from slipway.transports import answers
@@ -22,8 +33,10 @@ from slipway.transports.http.exchange import Exchange
 from slipway.transports.http.head import Head
 from slipway.transports.http.v2_json import Wanted, decode_infer, encode_infer
 
+log = logging.getLogger(__name__)
 TIMEOUT_HEADER = "slipway-timeout-ms"
 JSON_LENGTH_HEADER = "inference-header-content-length"
+_MEDIA = ("", "application/json", "application/octet-stream", "application/x-www-form-urlencoded")
 _MODEL_VERBS = {"": "GET", "ready": "GET", "config": "GET", "stats": "GET", "infer": "POST"}
 
 
@@ -51,6 +64,10 @@ def _answer(exchange: Exchange, wanted: Wanted, outcome: Response | SlipwayError
         body, json_bytes = encode_infer(outcome, wanted)
     except SlipwayError as error:
         exchange.refuse(error)
+        return
+    except Exception:
+        log.exception("an answer of %s cannot be written", outcome.model)
+        exchange.refuse(SlipwayError("the answer cannot be written; the server's log has the details"))
         return
     if json_bytes is None:
         exchange.respond_json(body)
@@ -115,6 +132,7 @@ class OpenInference:
         }
         route = Route(calls[verb], model, version)
         if verb == "infer":
+            _check_media(head)
             route.json_bytes = _number_header(head, JSON_LENGTH_HEADER)
             route.timeout_s = (_number_header(head, TIMEOUT_HEADER) or 0) / 1000
             route.trace = head.headers.get("traceparent", "")
@@ -134,6 +152,9 @@ class OpenInference:
 
     def _infer(self, exchange: Exchange, route: Route) -> None:
         now = time.monotonic()
+        if not exchange.body and exchange.head.length == 0 and "content-length" not in exchange.headers:
+            exchange.refuse(LengthRequired("infer needs a body, with content-length or in chunks"), close=True)
+            return
         try:
             request, wanted = decode_infer(
                 exchange.body, json_bytes=route.json_bytes, model=route.model, version=route.version, now=now
@@ -196,7 +217,10 @@ class OpenInference:
         exchange.respond(200, orjson.dumps(content))
 
     def _load(self, exchange: Exchange, route: Route) -> None:
-        _json_body(exchange)
+        asked = _json_body(exchange).get("parameters")
+        if asked:
+            names = ", ".join(map(str, asked))[:200]
+            raise Unsupported(f"load with parameters ({names}) is not served: a model is loaded as it was declared")
         self._service.load(route.model, lambda error: _changed(exchange, error))
 
     def _unload(self, exchange: Exchange, route: Route) -> None:
@@ -217,11 +241,21 @@ def _check_method(head: Head, method: str) -> None:
         raise MethodNotAllowed(f"{head.path[:200]} takes {method}, not {head.method}", allow=allow)
 
 
+def _check_media(head: Head) -> None:
+    """Raise UnsupportedMedia for a body that says it is something else than JSON.
+
+    `curl -d` calls everything a form, and many clients call it nothing or octets: those are read as what they are.
+    """
+    media = head.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media not in _MEDIA and not media.endswith("+json"):
+        raise UnsupportedMedia(f"content-type {media[:80]!r} is not read here; send application/json")
+
+
 def _number_header(head: Head, name: str) -> int | None:
     value = head.headers.get(name)
     if value is None:
         return None
-    if not (value.isascii() and value.isdigit()):
+    if not (value.isascii() and value.isdigit() and len(value) <= 15):
         raise MalformedRequest(f"header {name} is {value[:40]!r}, expected a whole number")
     if name == TIMEOUT_HEADER and int(value) == 0:
         raise DeadlineExceeded(f"header {name} is 0: the deadline had passed before the request came")

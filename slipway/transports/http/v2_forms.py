@@ -48,8 +48,11 @@ class BodyForms:
         if form is None:
             return None
         name, datatype, shape, pack = form
+        array = body[at:end]
+        if b"true" in array or b"false" in array:
+            return None  # struct would take them for 1 and 0
         try:
-            return Tensor(name, datatype, shape, pack(*orjson.loads(body[at:end])))
+            return Tensor(name, datatype, shape, pack(*orjson.loads(array)))
         except (orjson.JSONDecodeError, struct.error, TypeError, OverflowError):
             return None  # the strict parser says what is wrong
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from difflib import get_close_matches
-from math import isfinite, prod
+from math import prod
 from typing import Any
 
 import msgspec
@@ -24,6 +24,8 @@ from slipway.transports.http.v2_forms import BodyForms, Form
 
 LARGE_JSON_BYTES = 32_768
 SMALL_ELEMENTS = 512
+MAX_RANK = 32
+MAX_ELEMENTS = 2**48
 _MAX_MEMORY = 4096
 SMALL_BYTES = 2048
 
@@ -89,8 +91,7 @@ def decode_infer(
     for place, given in enumerate(parsed.inputs):
         if given.datatype not in DATATYPES:
             raise InvalidInput(_unknown_datatype(given, place))
-        if given.shape and min(given.shape) < 0:
-            raise InvalidInput(f"input {given.name!r} has shape {given.shape}; a dimension cannot be negative")
+        _check_shape(given)
         size = None if given.parameters is None else given.parameters.get("binary_data_size")
         if size is None:
             inputs.append(_from_json(given))
@@ -162,11 +163,21 @@ def _with_hint(message: str) -> str:
     return f"{message}; did you mean `{near[0]}`?" if near else f"{message}; known are {', '.join(known)}"
 
 
+def _check_shape(given: InputBody) -> None:
+    shape = given.shape
+    if shape and min(shape) < 0:
+        raise InvalidInput(f"input {given.name!r} has shape {shape}; a dimension cannot be negative")
+    if len(shape) > MAX_RANK:
+        raise InvalidInput(f"input {given.name!r} has {len(shape)} dimensions; {MAX_RANK} is the most")
+    if prod([size or 1 for size in shape]) > MAX_ELEMENTS:  # a zero beside it does not make it sensible
+        raise InvalidInput(f"input {given.name!r} has shape {shape}, which is larger than any tensor can be")
+
+
 def _unknown_datatype(given: InputBody, place: int) -> str:
     near = get_close_matches(given.datatype.upper(), DATATYPES, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = f", did you mean {near[0]!r}?" if near else ";"
     known = ", ".join(DATATYPES)
-    return f"inputs[{place}] ({given.name!r}) has unknown datatype {given.datatype!r}{hint} Known are {known}"
+    return f"inputs[{place}] ({given.name!r}) has unknown datatype {given.datatype!r}{hint} known are {known}"
 
 
 def _from_binary(given: InputBody, size: Any, binary: bytes, at: int) -> Tensor:
@@ -187,7 +198,7 @@ def _from_json(given: InputBody) -> Tensor:
     data, datatype = given.data, given.datatype
     shape = tuple(given.shape)
     pack = _packer(datatype, shape)
-    if pack is not None and type(data) is list:
+    if pack is not None and type(data) is list and bool not in set(map(type, data)):
         try:  # flat, small and right, as nearly all are
             return Tensor(given.name, datatype, shape, pack(*data))
         except (struct.error, TypeError, OverflowError):
@@ -225,7 +236,8 @@ def _packer(datatype: str, shape: tuple[int, ...]) -> _Packer | None:
         return _PACKERS[datatype, shape]
     except KeyError:
         typecode, elements = DATATYPES[datatype].typecode, prod(shape)
-        pack = struct.Struct(f"<{elements}{typecode}").pack if typecode and elements <= SMALL_ELEMENTS else None
+        simple = typecode and datatype != "BOOL" and elements <= SMALL_ELEMENTS
+        pack = struct.Struct(f"<{elements}{typecode}").pack if simple else None
         if len(_PACKERS) >= _MAX_MEMORY:
             _PACKERS.clear()
         _PACKERS[datatype, shape] = pack
@@ -261,8 +273,9 @@ def _read_parameters(request: Request, parameters: dict[str, Any], now: float) -
     request.parameters = parameters
     timeout_us = parameters.get("timeout")
     if timeout_us is not None:
-        if not isinstance(timeout_us, int | float) or isinstance(timeout_us, bool) or not isfinite(timeout_us):
-            raise InvalidInput(f"parameter 'timeout' is {timeout_us!r}, expected microseconds")
+        is_number = isinstance(timeout_us, int | float) and not isinstance(timeout_us, bool)
+        if not is_number or not -1e18 < timeout_us < 1e18:
+            raise InvalidInput(f"parameter 'timeout' is {timeout_us!r:.40}, expected microseconds")
         request.deadline = now + timeout_us * 1e-6 if timeout_us > 0 else NEVER
     priority = parameters.get("priority")
     if priority is not None:
@@ -285,6 +298,8 @@ def _read_outputs(outputs: list[OutputBody], wanted: Wanted) -> Wanted:
                 f"output {output.name!r}: the classification extension is not served; ask for the tensor"
             )
         if asked is not None:
+            if not isinstance(asked, bool):
+                raise InvalidInput(f"output {output.name!r}: binary_data is {asked!r:.40}, expected true or false")
             (binary if asked else text).add(output.name)
     return Wanted(wanted.every, frozenset(binary), frozenset(text)) if binary or text else wanted
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from slipway.errors import InvalidInput
 from slipway.infer.arrays import NUMPY, to_array, to_tensor
 from slipway.infer.tensor import DATATYPES, Tensor
 
+_SIMDJSON_MAX_LEN = 0xFFFFFF  # its arrays count no further
+_MAX_FLOAT = np.finfo("f8").max
 _RANGES = {name: np.iinfo(NUMPY[name]) for name, facts in DATATYPES.items() if facts.kind in "iu"}
 
 
@@ -35,8 +38,7 @@ def parse_large(body: bytes) -> dict[str, Any] | None:
         if not isinstance(document, simdjson.Object):
             return None
         plain: dict[str, Any] = {}
-        for key in document.keys():  # noqa: SIM118
-            value = document[key]
+        for key, value in _items(document):
             if key == "inputs" and isinstance(value, simdjson.Array):
                 plain[key] = [_input(item) if isinstance(item, simdjson.Object) else item for item in value]
             else:
@@ -48,14 +50,22 @@ def parse_large(body: bytes) -> dict[str, Any] | None:
 
 def _input(tensor: Any) -> dict[str, Any]:
     plain: dict[str, Any] = {}
-    datatype = tensor["datatype"] if "datatype" in tensor.keys() else ""  # noqa: SIM118
-    for key in tensor.keys():  # noqa: SIM118
-        value = tensor[key]
+    fields = dict(_items(tensor))
+    datatype, shape = fields.get("datatype"), _plain(fields.get("shape"))
+    for key, value in fields.items():
         if key == "data" and isinstance(value, simdjson.Array) and datatype in NUMPY and datatype != "BOOL":
-            plain[key] = _numbers(value, DATATYPES[datatype].kind)
+            plain[key] = _numbers(value, DATATYPES[datatype].kind, shape)
         else:
             plain[key] = _plain(value)
     return plain
+
+
+def _items(fields: Any) -> list[tuple[str, Any]]:
+    """Raises ValueError for a key that is given twice: simdjson finds the first, the strict parser takes the last."""
+    keys = list(fields.keys())
+    if len(set(keys)) != len(keys):
+        raise ValueError("a key is given twice")
+    return [(key, fields[key]) for key in keys]
 
 
 def _plain(value: Any) -> Any:
@@ -64,13 +74,30 @@ def _plain(value: Any) -> Any:
     return value.as_dict() if isinstance(value, simdjson.Object) else value
 
 
-def _numbers(value: Any, kind: str) -> Any:
+def _numbers(value: Any, kind: str, shape: Any) -> Any:
     try:
+        if not _is_flat(value, shape) and not _nests_as_shaped(value, shape):
+            return value.as_list()
         if kind == "f":
             return Numbers(np.frombuffer(value.as_buffer(of_type="d"), "f8"))
         return Numbers(np.frombuffer(value.as_buffer(of_type=kind), kind + "8"))
     except (ValueError, TypeError):
         return value.as_list()  # not (only) numbers, or out of range: the long way says what
+
+
+def _is_flat(value: Any, shape: Any) -> bool:
+    return len(value) == min(prod(shape), _SIMDJSON_MAX_LEN) and not (value and isinstance(value[0], simdjson.Array))
+
+
+def _nests_as_shaped(value: Any, shape: Any) -> bool:
+    """Simdjson flattens whatever nests: without this, rows of another length would come out as other rows."""
+    level = [value]
+    for depth, size in enumerate(shape):
+        if depth:
+            level = [item for array in level for item in array]
+        if not all(isinstance(item, simdjson.Array) and len(item) == size for item in level):
+            return False
+    return True
 
 
 def to_bytes(numbers: Numbers, name: str, datatype: str) -> bytes:
@@ -88,14 +115,24 @@ def pack(name: str, datatype: str, items: list[Any]) -> bytes:
             good = good or isinstance(item, float) or item is None
         if not good:
             wanted = {"b": "true or false", "f": "a number (null is NaN)"}.get(kind, "a whole number")
-            raise InvalidInput(f"input {name!r}, element {place}: {orjson.dumps(item)[:40].decode()} is not {wanted}")
+            raise InvalidInput(f"input {name!r}, element {place}: {_shown(item)} is not {wanted}")
     if kind == "f":
-        return _cast(np.array([np.nan if item is None else item for item in items], "f8"), name, datatype)
-    try:
-        return _cast(np.array(items, "u8" if kind == "u" else "i8"), name, datatype)
-    except OverflowError:
-        place = next(i for i, item in enumerate(items) if not _RANGES[datatype].min <= item <= _RANGES[datatype].max)
-        raise InvalidInput(_out_of_range(name, datatype, place, items[place])) from None
+        try:
+            return _cast(np.array([np.nan if item is None else item for item in items], "f8"), name, datatype)
+        except OverflowError:
+            place = next(i for i, item in enumerate(items) if item is not None and abs(item) > _MAX_FLOAT)
+            raise InvalidInput(_out_of_range(name, datatype, place, _shown(items[place]))) from None
+    if kind != "b":
+        bounds = _RANGES[datatype]
+        for place, item in enumerate(items):
+            if not bounds.min <= item <= bounds.max:
+                raise InvalidInput(_out_of_range(name, datatype, place, _shown(item)))
+    return _cast(np.array(items, "u8" if kind == "u" else "i8"), name, datatype)
+
+
+def _shown(item: Any) -> str:
+    """As JSON shows it; a list or an integer may be too large for that."""
+    return orjson.dumps(item).decode() if item is None or isinstance(item, bool) else f"{item!r:.40}"
 
 
 def _cast(array: Any, name: str, datatype: str) -> bytes:
