@@ -174,7 +174,12 @@ def _check_shape(given: InputBody) -> None:
 
 
 def _unknown_datatype(given: InputBody, place: int) -> str:
-    near = get_close_matches(given.datatype.upper(), DATATYPES, n=1)
+    elsewhere = {"FLOAT": "FP", "DOUBLE": "FP64", "STR": "BYTES", "OBJECT": "BYTES", "BFLOAT": "BF"}
+    asked = given.datatype.upper()
+    for name, ours in elsewhere.items():
+        if asked.startswith(name):
+            asked = asked.replace(name, ours, 1)
+    near = get_close_matches(asked[:40], DATATYPES, n=1)
     hint = f", did you mean {near[0]!r}?" if near else ";"
     known = ", ".join(DATATYPES)
     return f"inputs[{place}] ({given.name!r}) has unknown datatype {given.datatype!r}{hint} known are {known}"

@@ -14,7 +14,7 @@ from slipway.infer.arrays import NUMPY, to_array, to_tensor
 from slipway.infer.tensor import DATATYPES, Tensor
 
 _SIMDJSON_MAX_LEN = 0xFFFFFF  # its arrays count no further
-_MAX_FLOAT = np.finfo("f8").max
+_MAX_FLOAT = int(np.finfo("f8").max)  # as an integer: a larger one cannot even be compared to a float of numpy
 _RANGES = {name: np.iinfo(NUMPY[name]) for name, facts in DATATYPES.items() if facts.kind in "iu"}
 
 
