@@ -24,6 +24,8 @@ App = Callable[[Exchange], None]
 
 MAX_PIPELINED = 64
 LINGER_TICKS = 5
+MAX_LEAVING = 256
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 MIN_BODY_RATE = 500
 """Bytes per second below which a body counts as too slow, on average; mod_reqtimeout of Apache has the same."""
 _ERROR_HEAD = Head("GET", "/", "", {"host": ""}, keep_alive=False)
@@ -61,13 +63,19 @@ class HttpConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
-        connections, limit = self.door.connections, self.door.limits.max_connections
-        connections.add(self)
-        if len(connections) > limit:
+        door = self.door
+        limit = door.limits.max_connections
+        if len(door.connections) < limit:
+            door.connections.add(self)
+        elif len(door.leaving) < MAX_LEAVING:
+            door.leaving.add(self)
             self._refuse_rest(Unavailable(f"all {limit} connections are taken; try again shortly", retry_after_s=1.0))
+        else:
+            self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self.door.connections.discard(self)
+        self.door.leaving.discard(self)
         for exchange in self._exchanges:
             if exchange.payload is None and exchange.on_cancel is not None:
                 exchange.on_cancel()
@@ -121,6 +129,9 @@ class HttpConnection(asyncio.Protocol):
                     self._paused = not self._congested
                     self._transport.pause_reading()
                     return
+                if data.startswith(b"\r\n", at):
+                    at += 2  # some end a body so; it is not part of the next request (RFC 9112, 2.2)
+                    continue
                 end = data.find(b"\r\n\r\n", at)
                 if end < 0:
                     if at or not resumed:
@@ -164,8 +175,13 @@ class HttpConnection(asyncio.Protocol):
             self._chunked = ChunkedBody(max_bytes=limit)
         else:
             self._missing = head.length
-        if head.expects_continue and not here and not self._exchanges:
-            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if head.expects_continue and not here:
+            if self._exchanges:  # it has to wait for its turn, as if it were an answer
+                word = Exchange(self, head, b"")
+                word.payload = CONTINUE
+                self._exchanges.append(word)
+            else:
+                self._transport.write(CONTINUE)
 
     def _complete(self, head: Head, body: bytes) -> None:
         """A whole request: to the application with it."""

@@ -22,13 +22,15 @@ class Kept(Protocol):
 class Doorway:
     """`tick`: seconds since the door opened, in whole numbers; connections note it instead of asking a clock.
 
-    `json_head`: the beginning of nearly every answer, up to the number of its bytes.
+    `leaving`: connections beyond the limit, while they are told so. `json_head`: the beginning of nearly every answer,
+    up to the number of its bytes.
     """
 
     def __init__(self, limits: Doors) -> None:
         self.limits = limits
         self.heads = HeadMemory(max_head_bytes=limits.max_head_bytes)
         self.connections: set[Kept] = set()
+        self.leaving: set[Kept] = set()
         self.tick = 0
         self.date = ""
         self.json_head = b""

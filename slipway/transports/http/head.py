@@ -52,8 +52,8 @@ class Head:
         self.headers = headers
         self.keep_alive = keep_alive
         self.segments = tuple(unquote(part) for part in path.split("/")[1:])
-        self.length = _body_length(headers)
-        self.expects_continue = headers.get("expect", "").lower() == "100-continue"
+        self.length = _body_length(headers, version)
+        self.expects_continue = version == "1.1" and headers.get("expect", "").lower() == "100-continue"
         self.encoding = headers.get("content-encoding", "identity").strip().lower()
         self.accepts = headers.get("accept-encoding", "")
         self.route: Any = None
@@ -63,8 +63,10 @@ class Head:
         self.announces = keep_alive and version == "1.0"  # clients of HTTP/1.0 wait for our word
 
 
-def _body_length(headers: dict[str, str]) -> int:
+def _body_length(headers: dict[str, str], version: str) -> int:
     if "transfer-encoding" in headers:
+        if version == "1.0":
+            raise MalformedRequest("HTTP/1.0 has no transfer-encoding (RFC 9112, 6.1)")
         if headers["transfer-encoding"].strip(" \t").lower() != "chunked":
             raise MalformedRequest(f"transfer-encoding {headers['transfer-encoding']!r}: only 'chunked' is spoken here")
         if "content-length" in headers:
@@ -113,8 +115,9 @@ def parse_head(data: bytes) -> Head:
     except httptools.HttpParserError as error:
         raise MalformedRequest(f"not a request of HTTP/1.1: {error}") from None
     version = parser.get_http_version()
-    if version not in ("1.1", "1.0"):
-        raise MalformedRequest(f"HTTP/{version} is not spoken here, only 1.1 and 1.0")
+    protocol = data[: data.find(b"\r\n")].rpartition(b" ")[2]
+    if protocol not in (b"HTTP/1.1", b"HTTP/1.0"):  # llhttp knows others, too
+        raise MalformedRequest(f"{protocol[:20].decode('latin-1')!r} is not spoken here, only HTTP/1.1 and HTTP/1.0")
     if version == "1.1" and "host" not in collector.headers:
         raise MalformedRequest("a request of HTTP/1.1 needs a host header (RFC 9112, 3.2)")
     if len(collector.url) > MAX_URL_BYTES:
@@ -149,7 +152,7 @@ class HeadMemory:
     def get(self, data: bytes) -> Head:
         head = self.known.get(data)
         if head is None:
-            self.check_size(len(data))
+            self._check_size(data)
             head = parse_head(data)
             if len(data) <= MAX_KEPT_BYTES:
                 if len(self.known) >= MAX_KEPT:
@@ -161,11 +164,11 @@ class HeadMemory:
         """Is this the beginning of a head? Raises HeadersTooLarge, UrlTooLong, MalformedRequest."""
         if b"\n\n" in data or b"\n\r\n" in data:
             raise MalformedRequest("not a request of HTTP/1.1: lines end with CRLF")
+        self._check_size(data)
+
+    def _check_size(self, data: bytes) -> None:
         line = data.find(b"\r\n")
         if (len(data) if line < 0 else line) > MAX_URL_BYTES + 64:
             raise UrlTooLong(f"the URL is over the limit of {MAX_URL_BYTES} bytes")
-        self.check_size(len(data))
-
-    def check_size(self, size: int) -> None:
-        if size > self._max_head_bytes:
+        if len(data) > self._max_head_bytes:
             raise HeadersTooLarge(f"the request's head is over {self._max_head_bytes} bytes")

@@ -48,7 +48,7 @@ class HttpDoor(Doorway):
         """A second has passed."""
         self.tick += 1
         self.set_date()
-        for connection in tuple(self.connections):
+        for connection in (*self.connections, *self.leaving):
             connection.sweep(self.tick)
 
     async def close(self, drain_s: float) -> None:
@@ -61,7 +61,7 @@ class HttpDoor(Doorway):
         until = asyncio.get_running_loop().time() + drain_s
         while self.connections and asyncio.get_running_loop().time() < until:
             await asyncio.sleep(0.02)
-        for connection in tuple(self.connections):
+        for connection in (*self.connections, *self.leaving):
             connection.cut()
         if self._timer is not None:
             self._timer.cancel()
