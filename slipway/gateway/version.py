@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
+
+import msgspec
 
 from slipway.engine.cache import CachedEngine
 from slipway.engine.engine import Engine
 from slipway.engine.link import Link
-from slipway.errors import NotReady
+from slipway.errors import InvalidInput, NotReady
 from slipway.infer.signature import Signature, batch_key, count_rows
 from slipway.infer.tensor import Tensor
 from slipway.wire.messages import ReplicaAddress, VersionRoutes
@@ -35,6 +38,7 @@ class Version:
         self.refused: Counter[tuple[str, str]] = Counter()
         self._forms: dict[Hashable, tuple[int, int]] = {}
         self._keys: dict[Hashable, int] = {}
+        self._numbers = itertools.count()
         self._changed = changed
         self._links: dict[tuple[int, int], Link] = {}
         self._connecting: dict[tuple[int, int], asyncio.Task[None]] = {}
@@ -54,10 +58,24 @@ class Version:
         if known is None:
             assert self.signature is not None  # a version that has an engine has its signature
             rows = count_rows(self.signature, inputs)
+            self._check_rows(rows, inputs)
             if len(self._forms) >= MAX_FORMS:
                 self._forms.clear()
-            known = self._forms[form] = rows, self._keys.setdefault(batch_key(inputs), len(self._keys))
+                self._keys.clear()  # the numbers go on: what waits with an old one meets no other form
+            key = batch_key(inputs)
+            if key not in self._keys:
+                self._keys[key] = next(self._numbers)
+            known = self._forms[form] = rows, self._keys[key]
         return known
+
+    def _check_rows(self, rows: int, inputs: Sequence[Tensor]) -> None:
+        if rows < 1:
+            raise InvalidInput(
+                f"input {inputs[0].name!r} has shape {list(inputs[0].shape)}: no rows, nothing to answer"
+            )
+        if rows > self.routes.spec.batching.max_rows and not any(len(tensor.data) for tensor in inputs):
+            # Rows without elements cost their sender nothing: a short request could ask for a billion batches.
+            raise InvalidInput(f"{rows} rows without any data are more than a batch holds")
 
     @property
     def ready(self) -> bool:
@@ -82,43 +100,61 @@ class Version:
         if facts is not None and (self.engine is None or facts.signature != self.signature):
             if self.engine is not None:
                 self.engine.close(NotReady(f"model {routes.spec.name!r} was loaded anew", retry_after_s=1.0))
+                self._links.clear()
+                self._stop_connecting(set(self._connecting))
             self.signature = facts.signature
             self._forms.clear()
             self.output_names = frozenset(spec.name for spec in facts.signature.outputs)
-            self.engine = Engine(routes.spec, batchable=facts.signature.batchable, changed=self._changed)
+            self.engine = Engine(routes.spec, batchable=facts.signature.batchable, changed=self._replicas_changed)
             self.cached = CachedEngine(self.engine, routes.spec.cache) if routes.spec.cache.bytes else None
         wanted = {(place.index, place.generation): place for place in routes.replicas}
-        for key in [key for key in self._connecting if key not in wanted]:
-            self._connecting.pop(key).cancel()
+        self._stop_connecting(self._connecting.keys() - wanted.keys())
         for key in [key for key in self._links if key not in wanted]:
             self._links.pop(key).retire()
-        for key, place in wanted.items():
-            if key not in self._links and key not in self._connecting:
-                self._connecting[key] = asyncio.get_running_loop().create_task(self._connect(key, place))
+        self._connect_missing(wait_s=0.0)
         if not routes.wanted and self.engine is not None:
             self.engine.fail_waiting(self.not_ready())
         self._changed()
 
-    async def _connect(self, key: tuple[int, int], place: ReplicaAddress) -> None:
+    def _replicas_changed(self) -> None:
+        """A connection may be gone though its replica is not: it is made anew until the replica is no longer listed."""
+        for key in [key for key, link in self._links.items() if link.gone]:
+            del self._links[key]
+        self._connect_missing(wait_s=RECONNECT_S)
+        self._changed()
+
+    def _connect_missing(self, *, wait_s: float) -> None:
+        for place in self.routes.replicas:
+            key = (place.index, place.generation)
+            if key not in self._links and key not in self._connecting:
+                connecting = self._connect(key, place, wait_s=wait_s)
+                self._connecting[key] = asyncio.get_running_loop().create_task(connecting)
+
+    def _stop_connecting(self, keys: Iterable[tuple[int, int]]) -> None:
+        for key in tuple(keys):
+            self._connecting.pop(key).cancel()
+
+    async def _connect(self, key: tuple[int, int], place: ReplicaAddress, *, wait_s: float) -> None:
         engine = self.engine
         assert engine is not None  # a replica is listed only once it is ready, with its facts
         loop = asyncio.get_running_loop()
-        while True:
+        for attempt in itertools.count():
+            await asyncio.sleep(wait_s if attempt == 0 else RECONNECT_S)
             link = Link(engine, index=place.index, generation=place.generation)
             try:
                 await loop.create_unix_connection(lambda link=link: link, place.socket)  # type: ignore[misc]
             except OSError as error:
-                log.warning("cannot reach replica #%d of %s: %s", place.index, self.routes.spec.name, error)
-                await asyncio.sleep(RECONNECT_S)
+                level = logging.DEBUG if attempt else logging.WARNING
+                log.log(level, "cannot reach replica #%d of %s: %s", place.index, self.routes.spec.name, error)
                 continue
-            self._links[key] = link
-            del self._connecting[key]
-            return
+            if not link.gone:
+                self._links[key] = link
+                del self._connecting[key]
+                return
 
     def close(self) -> None:
-        for task in self._connecting.values():
-            task.cancel()
-        self._connecting.clear()
+        self.routes = msgspec.structs.replace(self.routes, replicas=[])
+        self._stop_connecting(set(self._connecting))
         if self.engine is not None:
             self.engine.close(self.not_ready())
         self._links.clear()
