@@ -17,6 +17,7 @@ ZSTD_STEP_BYTES = 1024
 """So little is unpacked at a time that not even a bomb becomes large before it is noticed."""
 GZIP_LEVEL = 1
 ZSTD_LEVEL = 1
+_WINDOWS = {"gzip": 31, "deflate": 15}  # zlib's names for the two formats
 
 SPOKEN = ("gzip", "deflate", "zstd") if zstandard is not None else ("gzip", "deflate")
 
@@ -29,7 +30,7 @@ def decode_body(body: bytes, encoding: str, *, max_bytes: int) -> bytes:
         raise UnsupportedMedia(f"content-encoding {encoding!r} is not spoken here; spoken are {', '.join(SPOKEN)}")
     if encoding == "zstd":
         return _decode_zstd(body, max_bytes=max_bytes)
-    decoder = zlib.decompressobj(wbits=31 if encoding == "gzip" else 15)
+    decoder = zlib.decompressobj(wbits=_WINDOWS[encoding])
     try:
         plain: bytes = decoder.decompress(body, max_bytes + 1)
     except zlib.error as error:
@@ -78,7 +79,7 @@ def choose_encoding(accepts: str) -> str:
         except ValueError:
             weights[name.strip()] = 0.0
     best, best_weight = "", 0.0
-    for name in ("zstd", "gzip"):
+    for name in ("zstd", "gzip", "deflate"):
         weight_now = weights.get(name, weights.get("*", 0.0))
         if name in SPOKEN and weight_now > best_weight:
             best, best_weight = name, weight_now
@@ -88,5 +89,5 @@ def choose_encoding(accepts: str) -> str:
 def encode_body(body: bytes, encoding: str) -> bytes:
     if encoding == "zstd":
         return zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(body)
-    compressor = zlib.compressobj(GZIP_LEVEL, wbits=31)
+    compressor = zlib.compressobj(GZIP_LEVEL, wbits=_WINDOWS[encoding])
     return compressor.compress(body) + compressor.flush()

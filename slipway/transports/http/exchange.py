@@ -104,7 +104,8 @@ class Exchange:
 
     def refuse(self, error: SlipwayError, *, close: bool = False) -> None:
         """Answer with an error of the tree, as JSON."""
-        content: dict[str, Any] = {"error": error.message[:MAX_MESSAGE], "code": error.code}
+        words = error.message[:MAX_MESSAGE].encode("utf-8", "replace").decode()  # a model's own may be no Unicode
+        content: dict[str, Any] = {"error": words, "code": error.code}
         headers: list[tuple[str, str]] = []
         if error.correlation:
             content["correlation"] = error.correlation
