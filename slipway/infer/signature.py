@@ -112,7 +112,7 @@ def _refuse_names(signature: Signature, form: Sequence[TensorSpec], inputs: Sequ
         seen.add(tensor.name)
         if tensor.name not in known:
             same = [name for name in known if name.lower() == tensor.name.lower()]
-            near = same or get_close_matches(tensor.name, known, n=1)
+            near = same or get_close_matches(tensor.name[:200], known, n=1)
             hint = f", did you mean {near[0]!r}?" if near else ";"
             wanted = ", ".join(map(describe, signature.inputs))
             if signature.columns:

@@ -43,6 +43,9 @@ DATATYPES: dict[str, DatatypeFacts] = {
 }
 """The datatypes of the Open Inference Protocol v2 (section "Tensor Data Types")."""
 
+MAX_RANK = 32
+"""Dimensions at most: what every numpy can hold, and few enough that their product is soon computed."""
+
 
 class Tensor(msgspec.Struct, gc=False):
     """`shape`: every dimension ≥ 0. `data`: raw bytes, as this module's docstring says."""

@@ -17,7 +17,7 @@ from slipway.errors import InvalidInput, MalformedRequest, Unsupported
 from slipway.infer.protobuf.contents import has_typed_form, pack_contents, unpack_contents
 from slipway.infer.protobuf.messages import Message, ModelInferRequest, ModelInferResponse, ModelStreamInferResponse
 from slipway.infer.request import BatchOutputs, Request, Response
-from slipway.infer.tensor import DATATYPES, Buffer, Tensor, check_size
+from slipway.infer.tensor import DATATYPES, MAX_RANK, Buffer, Tensor, check_size
 
 MAX_HEADS = 1024  # serialised heads of answers remembered; a head is about a hundred bytes
 SMALL_BYTES = 2048  # of a row's output; up to here the rows of a batch are written in one go
@@ -96,12 +96,14 @@ def _read_typed(tensor: Message) -> Tensor:
 def _check_form(tensor: Tensor) -> None:
     datatype = tensor.datatype
     if datatype not in DATATYPES:
-        upper = datatype.upper().removeprefix("TYPE_")
+        upper = datatype[:40].upper().removeprefix("TYPE_")
         near = [OTHER_NAMES[upper]] if upper in OTHER_NAMES else get_close_matches(upper, DATATYPES, n=1)
         hint = f"; did you mean {near[0]}?" if near else "."
         raise InvalidInput(
-            f"input {tensor.name!r} has unknown datatype {datatype!r}{hint} The datatypes are {', '.join(DATATYPES)}"
+            f"input {tensor.name!r} has unknown datatype {datatype[:40]!r}{hint} The datatypes are {', '.join(DATATYPES)}"
         )
+    if len(tensor.shape) > MAX_RANK:
+        raise InvalidInput(f"input {tensor.name!r} has {len(tensor.shape)} dimensions; {MAX_RANK} is the most")
     for size in tensor.shape:
         if size < 0:
             raise InvalidInput(f"input {tensor.name!r} has shape {list(tensor.shape)}; dimensions cannot be negative")

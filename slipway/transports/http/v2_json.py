@@ -16,15 +16,14 @@ from typing import Any
 import msgspec
 import orjson
 
-from slipway.errors import InvalidInput, MalformedRequest
-from slipway.infer.request import NEVER, BatchOutputs, Request, Response
-from slipway.infer.tensor import DATATYPES, Tensor, check_size, pack_bytes, unpack_bytes
+from slipway.errors import InvalidInput, MalformedRequest, Unsupported
+from slipway.infer.request import BatchOutputs, Request, Response
+from slipway.infer.tensor import DATATYPES, MAX_RANK, Tensor, check_size, pack_bytes, unpack_bytes
 from slipway.transports.http import v2_numbers
 from slipway.transports.http.v2_forms import BodyForms, Form
 
 LARGE_JSON_BYTES = 32_768
 SMALL_ELEMENTS = 512
-MAX_RANK = 32
 MAX_ELEMENTS = 2**48
 _MAX_MEMORY = 4096
 SMALL_BYTES = 2048
@@ -92,7 +91,7 @@ def decode_infer(
         if given.datatype not in DATATYPES:
             raise InvalidInput(_unknown_datatype(given, place))
         _check_shape(given)
-        size = None if given.parameters is None else given.parameters.get("binary_data_size")
+        size = None if given.parameters is None else _binary_size(given)
         if size is None:
             inputs.append(_from_json(given))
         else:
@@ -157,7 +156,7 @@ def _with_hint(message: str) -> str:
     """msgspec names the unknown field; add the nearest one that exists."""
     if "unknown field" not in message:
         return message
-    name = message.split("`")[1]
+    name = message.split("`")[1][:40]
     known = sorted({*InferBody.__struct_fields__, *InputBody.__struct_fields__})
     near = get_close_matches(name, known, n=1)
     return f"{message}; did you mean `{near[0]}`?" if near else f"{message}; known are {', '.join(known)}"
@@ -182,7 +181,16 @@ def _unknown_datatype(given: InputBody, place: int) -> str:
     near = get_close_matches(asked[:40], DATATYPES, n=1)
     hint = f", did you mean {near[0]!r}?" if near else ";"
     known = ", ".join(DATATYPES)
-    return f"inputs[{place}] ({given.name!r}) has unknown datatype {given.datatype!r}{hint} known are {known}"
+    return f"inputs[{place}] ({given.name!r}) has unknown datatype {given.datatype[:40]!r}{hint} known are {known}"
+
+
+def _binary_size(given: InputBody) -> Any:
+    assert given.parameters is not None
+    if "shared_memory_region" in given.parameters:
+        raise Unsupported(
+            f"input {given.name!r} is in shared memory, which this server does not have; send its data in the request"
+        )
+    return given.parameters.get("binary_data_size")
 
 
 def _from_binary(given: InputBody, size: Any, binary: bytes, at: int) -> Tensor:
@@ -274,22 +282,30 @@ def _text(name: str, item: Any) -> bytes:
 
 
 def _read_parameters(request: Request, parameters: dict[str, Any], now: float) -> Wanted:
-    """The parameters that mean something to a server; all are kept for the model."""
-    request.parameters = parameters
-    timeout_us = parameters.get("timeout")
+    """Take out what is meant for the server, leave the rest to the model."""
+    if parameters.get("sequence_id"):
+        raise Unsupported(
+            "the request belongs to a sequence (sequence_id), but no model here keeps state between calls"
+        )
+    parameters.pop("triton_enable_empty_final_response", None)  # every answer is its request's only one
+    timeout_us = parameters.pop("timeout", None)
     if timeout_us is not None:
         is_number = isinstance(timeout_us, int | float) and not isinstance(timeout_us, bool)
         if not is_number or not -1e18 < timeout_us < 1e18:
             raise InvalidInput(f"parameter 'timeout' is {timeout_us!r:.40}, expected microseconds")
-        request.deadline = now + timeout_us * 1e-6 if timeout_us > 0 else NEVER
-    priority = parameters.get("priority")
+        if timeout_us < 0:
+            raise InvalidInput(f"parameter 'timeout' is {timeout_us}; it cannot be negative")
+        if timeout_us:
+            request.deadline = now + timeout_us * 1e-6
+    priority = parameters.pop("priority", None)
     if priority is not None:
         if type(priority) is not int or priority < 0:
-            raise InvalidInput(f"parameter 'priority' is {priority!r}, expected a whole number, 0 being most urgent")
+            raise InvalidInput(f"parameter 'priority' is {priority!r:.40}, expected a whole number, 0 being most urgent")
         request.priority = priority
-    every = parameters.get("binary_data_output", False)
+    every = parameters.pop("binary_data_output", False)
     if not isinstance(every, bool):
-        raise InvalidInput(f"parameter 'binary_data_output' is {every!r}, expected true or false")
+        raise InvalidInput(f"parameter 'binary_data_output' is {every!r:.40}, expected true or false")
+    request.parameters = parameters or None
     return Wanted(every) if every else JSON_ONLY
 
 
@@ -297,11 +313,12 @@ def _read_outputs(outputs: list[OutputBody], wanted: Wanted) -> Wanted:
     binary: set[str] = set()
     text: set[str] = set()
     for output in outputs:
-        asked = None if output.parameters is None else output.parameters.get("binary_data")
-        if output.parameters and "classification" in output.parameters:
-            raise InvalidInput(
-                f"output {output.name!r}: the classification extension is not served; ask for the tensor"
-            )
+        if not output.parameters:
+            continue
+        for name in ("shared_memory_region", "classification"):
+            if name in output.parameters:
+                raise Unsupported(f"output {output.name!r} asks for {name}, which this server does not have")
+        asked = output.parameters.get("binary_data")
         if asked is not None:
             if not isinstance(asked, bool):
                 raise InvalidInput(f"output {output.name!r}: binary_data is {asked!r:.40}, expected true or false")
@@ -324,7 +341,7 @@ def encode_infer(response: Response, wanted: Wanted) -> tuple[bytes, int | None]
     if response.id:
         start = b'%b,"id":%b' % (start, orjson.dumps(response.id))
     batch = response.batch
-    if batch is not None and wanted is JSON_ONLY:
+    if batch is not None and wanted is JSON_ONLY and not response.parameters:
         rows = batch.memo.get("json")
         if rows is None:
             rows = batch.memo["json"] = _rows_json(response, batch)

@@ -11,7 +11,7 @@ import simdjson
 
 from slipway.errors import InvalidInput
 from slipway.infer.arrays import NUMPY, to_array, to_tensor
-from slipway.infer.tensor import DATATYPES, Tensor
+from slipway.infer.tensor import DATATYPES, MAX_RANK, Tensor
 
 _SIMDJSON_MAX_LEN = 0xFFFFFF  # its arrays count no further
 _MAX_FLOAT = int(np.finfo("f8").max)  # as an integer: a larger one cannot even be compared to a float of numpy
@@ -32,6 +32,8 @@ def parse_large(body: bytes) -> dict[str, Any] | None:
 
     None where simdjson cannot read it (the strict parser then says why) or where an array holds something else.
     """
+    if b"[]" in body or b"[ ]" in body:
+        return None  # an array that is empty could make up for one that is too long: only the strict parser sees that
     parser = simdjson.Parser()
     try:
         document = parser.parse(body)
@@ -51,7 +53,7 @@ def parse_large(body: bytes) -> dict[str, Any] | None:
 def _input(tensor: Any) -> dict[str, Any]:
     plain: dict[str, Any] = {}
     fields = dict(_items(tensor))
-    datatype, shape = fields.get("datatype"), _plain(fields.get("shape"))
+    datatype, shape = fields.get("datatype"), _shape(fields.get("shape"))
     for key, value in fields.items():
         if key == "data" and isinstance(value, simdjson.Array) and datatype in NUMPY and datatype != "BOOL":
             plain[key] = _numbers(value, DATATYPES[datatype].kind, shape)
@@ -61,11 +63,11 @@ def _input(tensor: Any) -> dict[str, Any]:
 
 
 def _items(fields: Any) -> list[tuple[str, Any]]:
-    """Raises ValueError for a key that is given twice: simdjson finds the first, the strict parser takes the last."""
-    keys = list(fields.keys())
-    if len(set(keys)) != len(keys):
+    """Raises ValueError for a key that is given twice: the strict parser looks at each."""
+    items = list(fields.items())  # not by key: each look-up walks through all of them
+    if len(dict(items)) != len(items):
         raise ValueError("a key is given twice")
-    return [(key, fields[key]) for key in keys]
+    return items
 
 
 def _plain(value: Any) -> Any:
@@ -74,7 +76,15 @@ def _plain(value: Any) -> Any:
     return value.as_dict() if isinstance(value, simdjson.Object) else value
 
 
-def _numbers(value: Any, kind: str, shape: Any) -> Any:
+def _shape(value: Any) -> list[int]:
+    """Raises ValueError for what the strict parser will refuse, so that nobody computes with it."""
+    shape = value.as_list() if isinstance(value, simdjson.Array) and len(value) <= MAX_RANK else [""]
+    if any(type(size) is not int for size in shape):
+        raise ValueError("no shape")
+    return shape
+
+
+def _numbers(value: Any, kind: str, shape: list[int]) -> Any:
     try:
         if not _is_flat(value, shape) and not _nests_as_shaped(value, shape):
             return value.as_list()
@@ -85,11 +95,11 @@ def _numbers(value: Any, kind: str, shape: Any) -> Any:
         return value.as_list()  # not (only) numbers, or out of range: the long way says what
 
 
-def _is_flat(value: Any, shape: Any) -> bool:
+def _is_flat(value: Any, shape: list[int]) -> bool:
     return len(value) == min(prod(shape), _SIMDJSON_MAX_LEN) and not (value and isinstance(value[0], simdjson.Array))
 
 
-def _nests_as_shaped(value: Any, shape: Any) -> bool:
+def _nests_as_shaped(value: Any, shape: list[int]) -> bool:
     """Simdjson flattens whatever nests: without this, rows of another length would come out as other rows."""
     level = [value]
     for depth, size in enumerate(shape):
@@ -97,7 +107,7 @@ def _nests_as_shaped(value: Any, shape: Any) -> bool:
             level = [item for array in level for item in array]
         if not all(isinstance(item, simdjson.Array) and len(item) == size for item in level):
             return False
-    return True
+    return bool(shape)
 
 
 def to_bytes(numbers: Numbers, name: str, datatype: str) -> bytes:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slipway.errors import InvalidInput, MalformedRequest, SlipwayError
+from slipway.errors import InvalidInput, MalformedRequest, SlipwayError, Unsupported
 from slipway.infer.arrays import NUMPY, to_array
 from slipway.infer.request import NEVER, BatchOutputs, Request, Response
 from slipway.infer.tensor import DATATYPES, Tensor, pack_bytes, unpack_bytes
@@ -283,16 +283,13 @@ BAD_INPUTS: dict[str, tuple[Any, str]] = {
     "binary size": (one("FP32", [1], [1], parameters={"binary_data_size": -4}), "-4, expected a number of bytes"),
     "binary flag": (one("FP32", [1], [1], parameters={"binary_data_size": True}), "True, expected a number"),
     "timeout": (one("FP32", [1], [1]) | {"parameters": {"timeout": "5"}}, "'timeout' is '5', expected microseconds"),
+    "negative timeout": (one("FP32", [1], [1]) | {"parameters": {"timeout": -5}}, "'timeout' is -5; it cannot be"),
     "long timeout": (one("FP32", [1], [1]) | {"parameters": {"timeout": 10**400}}, "'timeout' is 1000"),
     "priority": (one("FP32", [1], [1]) | {"parameters": {"priority": -1}}, "'priority' is -1"),
     "output flag": (one("FP32", [1], [1]) | {"parameters": {"binary_data_output": "yes"}}, "expected true or false"),
     "one output's flag": (
         one("FP32", [1], [1]) | {"outputs": [{"name": "y", "parameters": {"binary_data": "no"}}]},
         "'no', expected true or false",
-    ),
-    "classification": (
-        one("FP32", [1], [1]) | {"outputs": [{"name": "y", "parameters": {"classification": 2}}]},
-        "classification extension is not served",
     ),
 }  # fmt: skip
 
@@ -397,14 +394,28 @@ def test_what_a_request_may_say_beside_its_inputs() -> None:
     }
     request, wanted = decode(body)
     assert (request.id, request.outputs, request.deadline, request.priority) == ("r1", ("b", "a"), NOW + 2.5, 3)
-    assert request.parameters is not None
-    assert request.parameters["mine"] == [1]
+    assert request.parameters == {"mine": [1]}  # the rest was for the server
     assert (wanted.every, wanted.binary) == (False, {"a"})
 
 
-@pytest.mark.parametrize("timeout", [0, -5, 0.0])
+@pytest.mark.parametrize("timeout", [0, 0.0, None])
 def test_no_timeout(timeout: float) -> None:
-    assert decode(one("FP32", [1], [1]) | {"parameters": {"timeout": timeout}})[0].deadline == NEVER
+    request, _ = decode(one("FP32", [1], [1]) | {"parameters": {"timeout": timeout}})
+    assert (request.deadline, request.parameters) == (NEVER, None)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"outputs": [{"name": "y", "parameters": {"classification": 2}}]},
+        {"outputs": [{"name": "y", "parameters": {"shared_memory_region": "r"}}]},
+        {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "parameters": {"shared_memory_region": "r"}}]},
+        {"parameters": {"sequence_id": 7}},
+    ],
+)
+def test_parts_of_the_protocol_that_are_not_here_are_refused_as_such(more: dict[str, Any]) -> None:
+    with pytest.raises(Unsupported):
+        decode(one("FP32", [1], [1]) | more)
 
 
 def test_all_but_one_in_binary() -> None:
