@@ -6,9 +6,11 @@ share an answer. Only successes are kept.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from typing import cast
 
 from slipway.engine.batch import Pending
 from slipway.engine.deadlines import Deadlines
@@ -18,6 +20,7 @@ from slipway.infer.request import NEVER, Done, Request, Response
 from slipway.infer.tensor import Tensor
 from slipway.spec.serve import CacheLimits
 
+log = logging.getLogger(__name__)
 OVERHEAD_BYTES = 512
 """What an entry costs beside its bytes, about: Python objects and their places in dictionaries."""
 
@@ -69,14 +72,19 @@ class PredictionCache:
 
 
 class Flight:
-    """One compute that several equal requests wait for. `inputs`: kept for another start, see `_landed`."""
+    """One compute that several equal requests wait for. `deadline`: of the request that it was started for."""
 
     def __init__(self, *, rows: int, batch_key: object, nbytes: int) -> None:
         self.rows = rows
         self.batch_key = batch_key
         self.nbytes = nbytes
+        self.deadline = NEVER
         self.waiters: list[Pending] = []
         self.ticket: Pending | None = None
+
+    @property
+    def is_wanted(self) -> bool:
+        return any(waiter.done is not None for waiter in self.waiters)
 
 
 class CachedEngine:
@@ -87,6 +95,7 @@ class CachedEngine:
         self.hits = 0
         self.misses = 0
         self._engine = engine
+        self._slo_s = engine.spec.batching.slo_s or NEVER
         self._now = now
         self._flights: dict[Hashable, Flight] = {}
         self._deadlines = Deadlines(self._late, now=now)
@@ -105,17 +114,19 @@ class CachedEngine:
         if request.deadline <= now:
             raise DeadlineExceeded("the deadline had passed before the request came")
         waiter = Pending(request, done)
-        waiter.arrived, waiter.deadline, waiter.queued = now, request.deadline, False
+        waiter.arrived, waiter.queued = now, False
+        waiter.deadline = request.deadline = min(request.deadline, now + self._slo_s)
         flight = self._flights.get(wanted)
         if flight is None:
             nbytes = sum(len(tensor.data) for tensor in request.inputs)
             flight = Flight(rows=rows, batch_key=key, nbytes=nbytes)
             self._start(wanted, flight, request)  # may raise: then nobody waits yet
             self._flights[wanted] = flight
+        elif waiter.deadline < flight.deadline:
+            self._deadlines.watch(waiter)  # over the others the engine watches: at the latest then the flight lands
+        waiter.key = flight
         flight.waiters.append(waiter)
-        waiter.cancel_hook = lambda entry: self._leave(wanted, flight, entry, Cancelled.code)
-        if waiter.deadline != NEVER:
-            self._deadlines.watch(waiter)
+        waiter.cancel_hook = lambda entry: self._leave(wanted, flight, entry)
         return waiter
 
     def _start(self, wanted: Hashable, flight: Flight, request: Request) -> None:
@@ -127,6 +138,7 @@ class CachedEngine:
             priority=request.priority,
             protocol=request.protocol,
         )
+        flight.deadline = request.deadline
         flight.ticket = self._engine.submit(
             alone, rows=flight.rows, done=lambda outcome: self._landed(wanted, flight, outcome), key=flight.batch_key
         )
@@ -135,13 +147,14 @@ class CachedEngine:
         waiting = [waiter for waiter in flight.waiters if waiter.done is not None]
         if isinstance(outcome, DeadlineExceeded):
             # It was the first request's deadline; those with more time get another start.
-            now = self._now()
-            patient = [waiter for waiter in waiting if waiter.deadline > now]
+            patient = [waiter for waiter in waiting if waiter.deadline > flight.deadline]
+            patient.sort(key=lambda waiter: waiter.deadline)
             if patient:
+                impatient = [waiter for waiter in waiting if waiter.deadline <= flight.deadline]
                 flight.waiters = patient
                 try:
                     self._start(wanted, flight, patient[0].request)
-                    waiting = [waiter for waiter in waiting if waiter.deadline <= now]
+                    waiting = impatient
                 except SlipwayError as error:
                     outcome = error
                     del self._flights[wanted]
@@ -155,23 +168,47 @@ class CachedEngine:
             done, waiter.done = waiter.done, None
             if done is None:  # an answer before this one made its client hang up
                 continue
+            waiter.request.inputs = []  # the heap of deadlines may hold the request long after its answer
             if isinstance(outcome, Response):
                 outcome = Response(outcome.model, outcome.version, outcome.outputs, waiter.request.id)
-                if place:  # the engine counted the first
-                    waited_s = self._now() - waiter.arrived
-                    self._engine.meter.answered(waiter.request.protocol, flight.rows, waited_s, 0.0)
-            done(outcome)
+            if place:  # the engine counted the first
+                self._count(waiter, flight, outcome)
+            _tell(done, outcome)
+
+    def _count(self, waiter: Pending, flight: Flight, outcome: Response | SlipwayError) -> None:
+        meter, now = self._engine.meter, self._now()
+        if isinstance(outcome, SlipwayError):
+            meter.failed(waiter, now, outcome.code)
+        else:
+            meter.answered(waiter.request.protocol, flight.rows, now - waiter.arrived, 0.0)
 
     def _late(self, waiter: Pending) -> None:
         done, waiter.done = waiter.done, None
         if done is not None:
-            done(DeadlineExceeded(f"no answer within {waiter.deadline - waiter.arrived:.3f} s"))
+            waiter.request.inputs = []
+            late = DeadlineExceeded(f"no answer within {waiter.deadline - waiter.arrived:.3f} s")
+            flight = cast("Flight", waiter.key)
+            if flight.is_wanted:
+                self._engine.meter.failed(waiter, self._now(), late.code)
+            elif flight.ticket is not None:
+                self._engine.drop(flight.ticket, late)
+            _tell(done, late)
 
-    def _leave(self, wanted: Hashable, flight: Flight, waiter: Pending, code: str) -> None:
+    def _leave(self, wanted: Hashable, flight: Flight, waiter: Pending) -> None:
         """A client went away; the compute goes on only while somebody waits for it."""
         waiter.done = None
-        self._engine.meter.codes[waiter.request.protocol, code] += 1
-        if not any(other.done is not None for other in flight.waiters) and flight.ticket is not None:
-            flight.ticket.cancel()
+        waiter.request.inputs = []
+        if flight.is_wanted:
+            self._engine.meter.failed(waiter, self._now(), Cancelled.code)
+        elif flight.ticket is not None:
+            flight.ticket.cancel()  # which the engine counts
             if self._flights.get(wanted) is flight:
                 del self._flights[wanted]
+
+
+def _tell(done: Done, outcome: Response | SlipwayError) -> None:
+    """A caller that breaks must not take with it those who wait for the same."""
+    try:
+        done(outcome)
+    except Exception:
+        log.exception("an answer could not be handed over")

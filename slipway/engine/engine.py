@@ -299,6 +299,10 @@ class Engine:
 
     # --- answers out ---------------------------------------------------------------------------------------------
 
+    def drop(self, entry: Pending, error: SlipwayError) -> None:
+        """Answer a request with an error, wherever it is; nothing happens when it has its answer."""
+        self._fail(entry, error)
+
     def _fail(self, entry: Pending, error: SlipwayError) -> None:
         done = entry.done
         if done is not None:
