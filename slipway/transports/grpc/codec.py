@@ -100,7 +100,8 @@ def _check_form(tensor: Tensor) -> None:
         near = [OTHER_NAMES[upper]] if upper in OTHER_NAMES else get_close_matches(upper, DATATYPES, n=1)
         hint = f"; did you mean {near[0]}?" if near else "."
         raise InvalidInput(
-            f"input {tensor.name!r} has unknown datatype {datatype[:40]!r}{hint} The datatypes are {', '.join(DATATYPES)}"
+            f"input {tensor.name!r} has unknown datatype {datatype[:40]!r}{hint} "
+            f"The datatypes are {', '.join(DATATYPES)}"
         )
     if len(tensor.shape) > MAX_RANK:
         raise InvalidInput(f"input {tensor.name!r} has {len(tensor.shape)} dimensions; {MAX_RANK} is the most")

@@ -132,11 +132,11 @@ class OpenInference:
         }
         route = Route(calls[verb], model, version)
         if verb == "infer":
-            _check_media(head)
-            route.json_bytes = _number_header(head, JSON_LENGTH_HEADER)
-            route.timeout_s = (_number_header(head, TIMEOUT_HEADER) or 0) / 1000
-            route.trace = head.headers.get("traceparent", "")
-            route.request_id = head.headers.get("x-request-id", "")
+            try:
+                _read_headers(head, route)
+            except SlipwayError as error:
+                self._service.refused(model, "http", error)
+                raise
         return route
 
     def _no_such_path(self, path: str) -> str:
@@ -153,7 +153,9 @@ class OpenInference:
     def _infer(self, exchange: Exchange, route: Route) -> None:
         now = time.monotonic()
         if not exchange.body and exchange.head.length == 0 and "content-length" not in exchange.headers:
-            exchange.refuse(LengthRequired("infer needs a body, with content-length or in chunks"), close=True)
+            missing = LengthRequired("infer needs a body, with content-length or in chunks")
+            self._service.refused(route.model, "http", missing)
+            exchange.refuse(missing, close=True)
             return
         try:
             request, wanted = decode_infer(
@@ -239,6 +241,15 @@ def _check_method(head: Head, method: str) -> None:
     if head.method != method and not (head.method == "HEAD" and method == "GET"):
         allow = "GET, HEAD, OPTIONS" if method == "GET" else f"{method}, OPTIONS"
         raise MethodNotAllowed(f"{head.path[:200]} takes {method}, not {head.method}", allow=allow)
+
+
+def _read_headers(head: Head, route: Route) -> None:
+    """What an infer request says in its head."""
+    _check_media(head)
+    route.json_bytes = _number_header(head, JSON_LENGTH_HEADER)
+    route.timeout_s = (_number_header(head, TIMEOUT_HEADER) or 0) / 1000
+    route.trace = head.headers.get("traceparent", "")
+    route.request_id = head.headers.get("x-request-id", "")
 
 
 def _check_media(head: Head) -> None:

@@ -91,7 +91,7 @@ def decode_infer(
         if given.datatype not in DATATYPES:
             raise InvalidInput(_unknown_datatype(given, place))
         _check_shape(given)
-        size = None if given.parameters is None else _binary_size(given)
+        size = None if given.parameters is None else given.parameters.get("binary_data_size")
         if size is None:
             inputs.append(_from_json(given))
         else:
@@ -184,15 +184,6 @@ def _unknown_datatype(given: InputBody, place: int) -> str:
     return f"inputs[{place}] ({given.name!r}) has unknown datatype {given.datatype[:40]!r}{hint} known are {known}"
 
 
-def _binary_size(given: InputBody) -> Any:
-    assert given.parameters is not None
-    if "shared_memory_region" in given.parameters:
-        raise Unsupported(
-            f"input {given.name!r} is in shared memory, which this server does not have; send its data in the request"
-        )
-    return given.parameters.get("binary_data_size")
-
-
 def _from_binary(given: InputBody, size: Any, binary: bytes, at: int) -> Tensor:
     if type(size) is not int or size < 0:
         raise InvalidInput(f"input {given.name!r}: binary_data_size is {size!r}, expected a number of bytes")
@@ -219,6 +210,8 @@ def _from_json(given: InputBody) -> Tensor:
     facts = DATATYPES[datatype]
     elements = prod(shape)
     if data is msgspec.UNSET:
+        if given.parameters and "shared_memory_region" in given.parameters:
+            raise Unsupported(f"input {given.name!r} is in shared memory, which is not served here; send its data")
         raise InvalidInput(f"input {given.name!r} has neither data nor binary_data_size")
     if isinstance(data, v2_numbers.Numbers):
         raw = v2_numbers.to_bytes(data, given.name, datatype)
@@ -284,9 +277,7 @@ def _text(name: str, item: Any) -> bytes:
 def _read_parameters(request: Request, parameters: dict[str, Any], now: float) -> Wanted:
     """Take out what is meant for the server, leave the rest to the model."""
     if parameters.get("sequence_id"):
-        raise Unsupported(
-            "the request belongs to a sequence (sequence_id), but no model here keeps state between calls"
-        )
+        raise Unsupported("the request belongs to a sequence (sequence_id), but no model here keeps state")
     parameters.pop("triton_enable_empty_final_response", None)  # every answer is its request's only one
     timeout_us = parameters.pop("timeout", None)
     if timeout_us is not None:
@@ -300,7 +291,9 @@ def _read_parameters(request: Request, parameters: dict[str, Any], now: float) -
     priority = parameters.pop("priority", None)
     if priority is not None:
         if type(priority) is not int or priority < 0:
-            raise InvalidInput(f"parameter 'priority' is {priority!r:.40}, expected a whole number, 0 being most urgent")
+            raise InvalidInput(
+                f"parameter 'priority' is {priority!r:.40}, expected a whole number, 0 being most urgent"
+            )
         request.priority = priority
     every = parameters.pop("binary_data_output", False)
     if not isinstance(every, bool):

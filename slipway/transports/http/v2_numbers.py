@@ -32,8 +32,10 @@ def parse_large(body: bytes) -> dict[str, Any] | None:
 
     None where simdjson cannot read it (the strict parser then says why) or where an array holds something else.
     """
-    if b"[]" in body or b"[ ]" in body:
-        return None  # an array that is empty could make up for one that is too long: only the strict parser sees that
+    if b"[]" in body or b"[ ]" in body or body.startswith(b"\xef\xbb\xbf"):
+        # An array that is empty could make up for one that is too long, which only the strict parser sees; and it
+        # takes no byte order mark.
+        return None
     parser = simdjson.Parser()
     try:
         document = parser.parse(body)
@@ -78,8 +80,10 @@ def _plain(value: Any) -> Any:
 
 def _shape(value: Any) -> list[int]:
     """Raises ValueError for what the strict parser will refuse, so that nobody computes with it."""
-    shape = value.as_list() if isinstance(value, simdjson.Array) and len(value) <= MAX_RANK else [""]
-    if any(type(size) is not int for size in shape):
+    if not isinstance(value, simdjson.Array) or len(value) > MAX_RANK:
+        raise ValueError("no shape")
+    shape = [size for size in value.as_list() if type(size) is int]
+    if len(shape) != len(value):
         raise ValueError("no shape")
     return shape
 

@@ -1,4 +1,4 @@
-"""What the tests of the HTTP door stand on: a door over a StubService on a loop of its own, and a client of raw bytes."""
+"""What tests of the HTTP door stand on: a door over a StubService on a loop of its own, and a client of raw bytes."""
 
 from __future__ import annotations
 

@@ -48,7 +48,11 @@ def test_head_gets_the_head_of_the_answer(door: Stand, path: str) -> None:
 
 
 def test_a_request_id_comes_back(door: Stand) -> None:
-    for data in (get("/v2", "x-request-id: a b;c"), infer(headers=("X-Request-ID: a b;c",)), get("/x", "x-request-id: a b;c")):
+    for data in (
+        get("/v2", "x-request-id: a b;c"),
+        infer(headers=("X-Request-ID: a b;c",)),
+        get("/x", "x-request-id: a b;c"),
+    ):
         assert door.ask(data).headers["x-request-id"] == "a b;c"
     assert door.ask(infer(headers=("x-request-id: seven",))).json["id"] == "seven"
     assert door.ask(infer(id="own", headers=("x-request-id: seven",))).json["id"] == "own"
@@ -59,7 +63,7 @@ NASTY = st.text(st.characters(min_codepoint=0, max_codepoint=255), max_size=30)
 
 @given(NASTY, NASTY)
 def test_no_value_that_is_echoed_becomes_a_header(opened_cors: Stand, value: str, other: str) -> None:
-    """Whatever is sent, the answer has only the headers that answers have (the client of these tests reads strictly)."""
+    """Whatever is sent, the answer has only the headers that answers have (the client here reads strictly)."""
     known = {"date", "content-type", "content-length", "x-request-id", "vary", "connection", "allow", "retry-after"}
     for data in (
         get("/v2", f"x-request-id: {value}", f"origin: {other}"),
@@ -148,7 +152,11 @@ def test_no_other_origin_is_let_in_unless_the_spec_says_so(door: Stand) -> None:
 
 def test_origins_that_are_named_are_let_in(opened_cors: Stand) -> None:
     for origin in ("https://a.example", "https://b.example"):
-        for data in (get("/v2", f"origin: {origin}"), with_header(infer(), f"origin: {origin}"), get("/x", f"origin: {origin}")):
+        for data in (
+            get("/v2", f"origin: {origin}"),
+            with_header(infer(), f"origin: {origin}"),
+            get("/x", f"origin: {origin}"),
+        ):
             answer = opened_cors.ask(data)
             assert answer.headers["access-control-allow-origin"] == origin
             assert "origin" in answer.headers["vary"]
@@ -158,7 +166,11 @@ def test_origins_that_are_named_are_let_in(opened_cors: Stand) -> None:
 
 
 def test_a_preflight_is_answered(opened_cors: Stand) -> None:
-    headers = ("origin: https://a.example", "access-control-request-method: POST", "access-control-request-headers: content-type, x-a")
+    headers = (
+        "origin: https://a.example",
+        "access-control-request-method: POST",
+        "access-control-request-headers: content-type, x-a",
+    )
     answer = opened_cors.ask(get(AFFINE, *headers, method="OPTIONS"))
     assert (answer.status, answer.body) == (204, b"")
     assert "content-length" not in answer.headers
@@ -264,15 +276,15 @@ def test_other_applications_may_use_the_door() -> None:
 # --- the short way of an answer -----------------------------------------------------------------------------------
 
 
+SAID = ["connection: close", "connection: keep-alive", "accept-encoding: gzip", "x-request-id: 1", "origin: x"]
+
+
 @given(
-    st.lists(
-        st.sampled_from(["connection: close", "connection: keep-alive", "accept-encoding: gzip", "x-request-id: 1", "origin: x"]),
-        max_size=3, unique=True,
-    ),
-    st.sampled_from(["1.0", "1.1"]),
-    st.sampled_from([1, 400]),
-)  # fmt: skip
-def test_the_short_way_says_what_the_long_way_would(opened: Stand, headers: list[str], version: str, count: int) -> None:
+    st.lists(st.sampled_from(SAID), max_size=3, unique=True), st.sampled_from(["1.0", "1.1"]), st.sampled_from([1, 400])
+)
+def test_the_short_way_says_what_the_long_way_would(
+    opened: Stand, headers: list[str], version: str, count: int
+) -> None:
     body = json.dumps({"inputs": [tensor("INT64", [count], list(range(count)))]}).encode()
     data = get(ECHO, *headers, f"content-length: {len(body)}", method="POST", version=version) + body
     client = opened.client()

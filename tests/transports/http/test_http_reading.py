@@ -1,4 +1,4 @@
-"""Heads and bodies as they come: what is read, what is refused with which status, and nothing that two could read in two ways."""
+"""Heads and bodies as they come: what is read, what is refused, and nothing that reads in two ways."""
 
 from __future__ import annotations
 
@@ -30,7 +30,12 @@ def door() -> Iterator[Stand]:
 
 
 def test_absolute_urls_are_read(door: Stand) -> None:
-    for url in ("http://h/v2/health/live", "http://other:99/v2/health/live?a=b", "/v2/health/live/", "/v2/health/live#x"):
+    for url in (
+        "http://h/v2/health/live",
+        "http://other:99/v2/health/live?a=b",
+        "/v2/health/live/",
+        "/v2/health/live#x",
+    ):
         assert door.ask(get(url)).json == {"live": True}
     assert door.ask(get("*", method="OPTIONS")).status == 204
 
@@ -240,8 +245,9 @@ def test_chunks_mean_the_same_wherever_they_are_cut(
 
 @pytest.mark.parametrize(
     "wrong",
-    [b"x\r\n", b"-1\r\na\r\n", b"+1\r\na\r\n", b"0x1\r\na\r\n", b"1 1\r\na\r\n", b"\r\n", b" 1\r\na\r\n", b"1 \r\na\r\n0\r\n\r\n",
-     b"1\na\r\n", b"1\r\na\n", b"1\r\nab\r\n", b"11111111111111111\r\n", b"1;" + b"x" * 5000 + b"\r\n", b"0\r\n\n",
+    [b"x\r\n", b"-1\r\na\r\n", b"+1\r\na\r\n", b"0x1\r\na\r\n", b"1 1\r\na\r\n", b"\r\n", b" 1\r\na\r\n",
+     b"1 \r\na\r\n0\r\n\r\n", b"1\na\r\n", b"1\r\na\n", b"1\r\nab\r\n", b"11111111111111111\r\n", b"0\r\n\n",
+     b"1;" + b"x" * 5000 + b"\r\n",
      b"0\r\n" + b"x: y\r\n" * 5000 + b"\r\n"],
 )  # fmt: skip
 def test_wrong_chunks_are_refused(door: Stand, wrong: bytes) -> None:
@@ -326,7 +332,8 @@ def test_usual_content_types_are_read(door: Stand, media: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "media", ["text/plain", "text/html; charset=utf-8", "multipart/form-data; boundary=x", "application/grpc", "image/png"]
+    "media",
+    ["text/plain", "text/html; charset=utf-8", "multipart/form-data; boundary=x", "application/grpc", "image/png"],
 )
 def test_other_content_types_are_refused(door: Stand, media: str) -> None:
     answer = door.ask(post(AFFINE, BODY, f"content-type: {media}"))
@@ -336,19 +343,21 @@ def test_other_content_types_are_refused(door: Stand, media: str) -> None:
 
 # --- heads are remembered, and mean the same ----------------------------------------------------------------------
 
-TOKENS = st.sampled_from(
-    ["GET", "POST", "HEAD", "/", "/v2", "/v2/models/a%2fb?x=1", "HTTP/1.1", "HTTP/1.0", "host: h", "content-length: 3",
-     "content-length: 0", "transfer-encoding: chunked", "connection: close", "connection: keep-alive", "expect: 100-continue",
-     "x-request-id: 7", "accept-encoding: gzip", "content-encoding: gzip", " ", "\r\n", "\n", "x", ":"]
+LINES = st.sampled_from(
+    ["host: h", "content-length: 3", "content-length: 0", "transfer-encoding: chunked", "connection: close",
+     "connection: keep-alive", "expect: 100-continue", "x-request-id: 7", "accept-encoding: gzip",
+     "content-encoding: gzip"]
 )  # fmt: skip
+TOKENS = LINES | st.sampled_from(
+    ["GET", "POST", "HEAD", "/", "/v2", "/v2/models/a%2fb?x=1", "HTTP/1.1", "HTTP/1.0", " ", "\r\n", "\n", "x", ":"]
+)
 
 
 def heads() -> st.SearchStrategy[bytes]:
     loose = st.lists(TOKENS, max_size=12).map("".join)
-    proper = st.tuples(
-        st.sampled_from(["GET", "POST", "HEAD"]), st.sampled_from(["/", "/v2?q"]), st.sampled_from(["1.0", "1.1"]),
-        st.lists(TOKENS.filter(lambda token: ": " in token), max_size=4, unique=True),
-    ).map(lambda parts: f"{parts[0]} {parts[1]} HTTP/{parts[2]}\r\n" + "".join(line + "\r\n" for line in parts[3]))  # fmt: skip
+    first = st.sampled_from(["GET / HTTP/1.1", "GET /v2?q HTTP/1.0", "POST / HTTP/1.1", "HEAD /v2 HTTP/1.1"])
+    lines = st.lists(LINES, max_size=4, unique=True)
+    proper = st.tuples(first, lines).map(lambda parts: "".join(line + "\r\n" for line in (parts[0], *parts[1])))
     return st.one_of(loose, proper).map(lambda text: text.encode("latin-1") + b"\r\n")
 
 
