@@ -3,7 +3,7 @@
 Work-conserving: a batch leaves as soon as a replica is free. Requests that arrive in one turn of the event loop leave
 together, since the batch is formed at the end of the turn; nothing waits for a timer unless the spec asks for a delay.
 One failure has one victim: a batch that failed is computed again request by request, and a request that lost its
-replica is computed once more, alone, elsewhere.
+replica is computed again, alone, elsewhere.
 """
 
 from __future__ import annotations
@@ -39,8 +39,9 @@ from slipway.schedule.queue import Queue, Slice
 from slipway.spec.serve import ModelSpec
 from slipway.wire.messages import Failed
 
-MAX_LOSSES = 1
-"""A request that was alone with a replica when it died may try that once more; then it is the suspect."""
+MAX_LOSSES = 2
+"""A request that was alone with a replica when it died may try again so often; then it is the suspect. More than once,
+for replicas die in series too, and not because of what they hold."""
 
 ORPHAN_PATIENCE_S = 30.0
 """Accepted requests wait this long for a replica when the last one is gone; it is usually back much sooner."""
@@ -145,16 +146,22 @@ class Engine:
         self._pump_due = False
         while self._idle:
             now = self._now()
-            slices = self._next_slices(now)
+            retry = self._next_retry() if self._again else None
+            slices = [retry] if retry is not None else self._next_slices(now)
             if not slices:
                 return
-            self._idle.popleft().run(Batch(next(self._numbers), slices, now))
+            # A retry goes to the replica that was heard of last: of all it is the least likely to be dying as well.
+            link = self._idle.popleft() if retry is None else self._idle.pop()
+            link.run(Batch(next(self._numbers), slices, now))
 
-    def _next_slices(self, now: float) -> list[Slice[Pending]]:
+    def _next_retry(self) -> Slice[Pending] | None:
         while self._again:
             retry = self._again.popleft()
             if retry.entry.done is not None:
-                return [retry]
+                return retry
+        return None
+
+    def _next_slices(self, now: float) -> list[Slice[Pending]]:
         limit = self._limit.rows
         if self._delay_s and self._hold(now, limit):
             return []

@@ -213,6 +213,22 @@ def test_what_a_dead_replica_held_is_computed_elsewhere(stage: Stage) -> None:
     assert stage.engine.meter.retries == 3
 
 
+def test_a_retry_goes_to_the_replica_that_was_heard_of_last(stage: Stage) -> None:
+    """Replicas die in series: the one that has just answered is the safest."""
+    doomed, silent, lively = (stage.replica() for _ in range(3))
+    call = stage.submit([1])
+    stage.loop.settle()
+    for _ in range(2):
+        stage.submit([2])
+        stage.loop.settle()
+    stage.loop.run(silent.answer)
+    stage.loop.run(lively.answer)
+    stage.loop.run(doomed.die)
+    assert lively.in_flight
+    stage.loop.run(lively.answer)
+    assert call.right
+
+
 def test_what_a_dead_replica_held_waits_for_the_next_one(stage: Stage) -> None:
     doomed = stage.replica()
     call = stage.submit([1])
