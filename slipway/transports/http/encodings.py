@@ -15,6 +15,7 @@ COMPRESS_FROM_BYTES = 1024
 """Below this an answer fits one packet anyway."""
 ZSTD_STEP_BYTES = 1024
 """So little is unpacked at a time that not even a bomb becomes large before it is noticed."""
+MAX_ZSTD_FRAMES = 1000
 GZIP_LEVEL = 1
 ZSTD_LEVEL = 1
 _WINDOWS = {"gzip": 31, "deflate": 15}  # zlib's names for the two formats
@@ -47,11 +48,14 @@ def _decode_zstd(body: bytes, *, max_bytes: int) -> bytes:
     # Not by its stream reader, which takes a body that ends too early for a whole one.
     frames = zstandard.ZstdDecompressor(max_window_size=2**27)
     decoder = frames.decompressobj()
-    plain, at = bytearray(), 0
+    plain, at, count = bytearray(), 0, 1
     try:
         while at < len(body):
             if decoder.eof:
                 decoder = frames.decompressobj()  # a body may be several frames
+                count += 1
+                if count > MAX_ZSTD_FRAMES:
+                    raise MalformedRequest(f"the zstd body is more than {MAX_ZSTD_FRAMES} frames")
             step = body[at : at + ZSTD_STEP_BYTES]
             plain += decoder.decompress(step)
             at += len(step) - len(decoder.unused_data)

@@ -11,11 +11,12 @@ from urllib.parse import unquote
 
 import httptools
 
-from slipway.errors import HeadersTooLarge, MalformedRequest, UrlTooLong
+from slipway.errors import HeadersTooLarge, MalformedRequest, SlipwayError, UrlTooLong
 
 MAX_KEPT = 2048
 MAX_KEPT_BYTES = 4096
 MAX_URL_BYTES = 8192
+MAX_HEADERS = 256
 ORDINARY_BYTES = 64 * 1024
 _LIST_HEADERS_ONCE = frozenset({"content-length", "host", "content-type", "inference-header-content-length"})
 
@@ -86,11 +87,15 @@ class _Collector:
     def __init__(self) -> None:
         self.url = b""
         self.headers: dict[str, str] = {}
+        self._count = 0
 
     def on_url(self, url: bytes) -> None:
         self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        self._count += 1
+        if self._count > MAX_HEADERS:
+            raise HeadersTooLarge(f"the request has more than {MAX_HEADERS} headers")
         key = name.decode("latin-1").lower()
         text = value.decode("latin-1")
         if key in self.headers:
@@ -101,7 +106,7 @@ class _Collector:
 
 
 def parse_head(data: bytes) -> Head:
-    """A head, with the empty line that ends it. Raises MalformedRequest, UrlTooLong."""
+    """A head, with the empty line that ends it. Raises MalformedRequest, HeadersTooLarge, UrlTooLong."""
     collector = _Collector()
     parser = httptools.HttpRequestParser(collector)
     try:
@@ -109,7 +114,7 @@ def parse_head(data: bytes) -> Head:
     except httptools.HttpParserUpgrade:
         pass  # we speak HTTP/1.1 on, which RFC 9110 (7.8) allows
     except httptools.HttpParserCallbackError as error:
-        if isinstance(error.__context__, MalformedRequest):
+        if isinstance(error.__context__, SlipwayError):
             raise error.__context__ from None
         raise MalformedRequest(f"not a request of HTTP/1.1: {error}") from None
     except httptools.HttpParserError as error:

@@ -144,7 +144,7 @@ class OpenInference:
         known = ["/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/stats", "/v2/repository/index"]
         for name in names:
             known += [f"/v2/models/{name}{verb}" for verb in ("", "/ready", "/infer", "/stats", "/config")]
-        near = get_close_matches(path, known, n=1)
+        near = get_close_matches(path[:200], known, n=1)
         hint = f"did you mean {near[0]}?" if near else "the protocol begins at /v2"
         return f"no such path: {path[:200]}; {hint}"
 

@@ -155,6 +155,18 @@ def test_more_connections_than_allowed_are_told_so() -> None:
         assert door.client().is_open()
 
 
+def test_of_very_many_some_are_not_even_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slipway.transports.http.connection.MAX_LEAVING", 2)
+    with stand(max_connections=1) as door:
+        assert door.client().is_open()
+        told = [door.client() for _ in range(2)]
+        assert [client.answer().status for client in told] == [503, 503]
+        assert door.client().is_closed()
+        door.pass_seconds(10)  # those who were told have had their time
+        door.until(lambda: not door.door.leaving)
+        assert door.client().answer().status == 503
+
+
 def test_those_who_were_told_so_do_not_take_the_room_of_others() -> None:
     with stand(max_connections=2) as door:
         kept = [door.client() for _ in range(2)]

@@ -116,6 +116,11 @@ def test_a_head_that_is_too_large_is_refused(door: Stand, whole: bool) -> None:
     assert client.is_closed()
 
 
+def test_too_many_headers_are_refused(door: Stand) -> None:
+    assert door.ask(get("/v2", *["a: b"] * 250)).status == 200
+    assert door.ask(get("/v2", *["a: b"] * 260)).code == "headers_too_large"
+
+
 def test_a_body_of_just_the_limit_is_read_and_one_more_byte_is_not(door: Stand) -> None:
     full = BODY.ljust(100_000)
     assert door.ask(post(AFFINE, full)).status == 200
@@ -310,6 +315,14 @@ def test_damaged_bodies_are_refused(door: Stand, encoding: str) -> None:
         answer = client.ask(post(AFFINE, wrong, f"content-encoding: {encoding}"))
         assert (answer.status, answer.code) == (400, "malformed_request")
     assert client.is_open()
+
+
+def test_a_body_may_be_several_frames_of_zstd_but_not_any_number(door: Stand) -> None:
+    frame = ENCODERS["zstd"]
+    head = "content-encoding: zstd"
+    assert result(door.ask(post(AFFINE, frame(BODY[:30]) + frame(b"") + frame(BODY[30:]), head))) == [3, 5, 7, 9]
+    answer = door.ask(post(AFFINE, frame(BODY) + frame(b"") * 2000, head))
+    assert (answer.status, answer.code) == (400, "malformed_request")
 
 
 @pytest.mark.parametrize("encoding", ["br", "compress", "gzip, gzip", "gzip, zstd", "x"])
