@@ -1,5 +1,5 @@
 """The run: contender after contender, round after round. One server stands at a time; the next starts on a free
-machine. A contender that fails is reported and left out of the rounds that follow; the others go on.
+machine. A failure is reported; who fails twice is left out of the rounds that follow; the others go on.
 """
 
 import json
@@ -26,7 +26,8 @@ class Rounds:
     def __init__(self, plan: Plan, cache: Path, results: Results, say: Callable[[str], None]) -> None:
         self.plan, self.cache, self.results, self._print = plan, cache, results, say
         self.out: set[tuple[str, str]] = set()
-        """(contender, model) that failed: not tried again in this run."""
+        """(contender, model) not tried again in this run: it answered wrongly, or failed twice."""
+        self._failed_once: set[tuple[str, str]] = set()
         self._models: dict[str, Model] = {}
         self._begun_s = time.monotonic()
 
@@ -69,7 +70,10 @@ class Rounds:
         except (Failed, Wrong, closed_loop.LoadFailed, OSError) as error:
             kind = "answers wrongly" if isinstance(error, Wrong) else "failed"
             problem = without_paths(f"{peer.title} {kind} ({key}): {error}")
-            self.out.add((peer.name, key))
+            # A server that hangs once in an hour must not vanish from the tables for it; the hang is reported.
+            if isinstance(error, Wrong) or (peer.name, key) in self._failed_once:
+                self.out.add((peer.name, key))
+            self._failed_once.add((peer.name, key))
             self.results.problems.append(problem)
             self.say(problem)
 

@@ -19,6 +19,8 @@ from benchmarks.processes import Server, cpu_seconds, weigh
 _START_S = 120.0
 _FIRST_ANSWER_S = 20.0
 _POLL_S = 0.01
+# Long enough for the backlog that a slow server keeps after its load has gone.
+_ANSWER_S = 30.0
 _GRPC_LIMITS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
 
@@ -47,7 +49,9 @@ def _environment(python: Path, added: Mapping[str, str]) -> dict[str, str]:
     return {**kept, "PATH": path, "PYTHONUNBUFFERED": "1", **added}
 
 
-def exchange(port: int, request: Request | None, path: str, timeout_s: float = 60) -> tuple[int, dict[str, str], bytes]:
+def exchange(
+    port: int, request: Request | None, path: str, timeout_s: float = _ANSWER_S
+) -> tuple[int, dict[str, str], bytes]:
     """One HTTP request on a connection of its own: (status, headers in lower case, body)."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
     try:
@@ -61,7 +65,7 @@ def exchange(port: int, request: Request | None, path: str, timeout_s: float = 6
         connection.close()
 
 
-def call(port: int, request: Request, timeout_s: float = 60) -> bytes:
+def call(port: int, request: Request, timeout_s: float = _ANSWER_S) -> bytes:
     """One gRPC call with the very bytes that the load generator sends, through a real client."""
     with grpc.insecure_channel(f"127.0.0.1:{port}", options=_GRPC_LIMITS) as channel:
         method = channel.unary_unary(request.path)
