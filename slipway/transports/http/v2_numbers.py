@@ -13,6 +13,7 @@ from slipway.errors import InvalidInput
 from slipway.infer.arrays import NUMPY, to_array, to_tensor
 from slipway.infer.tensor import DATATYPES, MAX_RANK, Tensor
 
+MAX_FIELDS = 64  # of a request or an input; those that are known are far fewer
 _SIMDJSON_MAX_LEN = 0xFFFFFF  # its arrays count no further
 _MAX_FLOAT = int(np.finfo("f8").max)  # as an integer: a larger one cannot even be compared to a float of numpy
 _RANGES = {name: np.iinfo(NUMPY[name]) for name, facts in DATATYPES.items() if facts.kind in "iu"}
@@ -65,11 +66,16 @@ def _input(tensor: Any) -> dict[str, Any]:
 
 
 def _items(fields: Any) -> list[tuple[str, Any]]:
-    """Raises ValueError for a key that is given twice: the strict parser looks at each."""
-    items = list(fields.items())  # not by key: each look-up walks through all of them
-    if len(dict(items)) != len(items):
+    """By key, since `items` would make lists of all arrays at once; so of few keys only, as each is searched for.
+
+    Raises ValueError for many, and for a key that is given twice: the strict parser looks at each.
+    """
+    if len(fields) > MAX_FIELDS:
+        raise ValueError("too many fields")
+    keys = list(fields.keys())
+    if len(set(keys)) != len(keys):
         raise ValueError("a key is given twice")
-    return items
+    return [(key, fields[key]) for key in keys]
 
 
 def _plain(value: Any) -> Any:

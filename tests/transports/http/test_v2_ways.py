@@ -14,7 +14,7 @@ from slipway.errors import BadRequest, InvalidInput
 from slipway.infer.request import BatchOutputs, Response
 from slipway.infer.signature import Signature, TensorSpec, count_rows
 from slipway.infer.tensor import DATATYPES, Tensor, pack_bytes
-from slipway.transports.http import v2_json
+from slipway.transports.http import v2_json, v2_numbers
 from slipway.transports.http.v2_json import JSON_ONLY, Wanted, decode_infer, encode_infer
 
 # --- small and large ----------------------------------------------------------------------------------------------
@@ -83,6 +83,16 @@ SAME = {
 @pytest.mark.parametrize("body", SAME.values(), ids=SAME)
 def test_size_does_not_change_the_meaning(body: bytes) -> None:
     assert read(body, large=True) == read(body, large=False)
+
+
+@pytest.mark.parametrize("key", ["flat", "nested", "no rows", "large integers as floats", "odd name"])
+def test_large_arrays_are_read_without_a_list_of_their_numbers(key: str) -> None:
+    document = v2_numbers.parse_large(SAME[key])
+    if "[]" in SAME[key].decode():
+        assert document is None
+    else:
+        assert document is not None
+        assert type(document["inputs"][0]["data"]) is v2_numbers.Numbers
 
 
 ATOMS = st.sampled_from(["1", "2.5", "-0", "[]", "[1]", "[1,2]", "[[1],[2]]", "null", "true", '"a"', "1e39", "300"])
