@@ -20,12 +20,16 @@ _RANGES = {name: np.iinfo(NUMPY[name]) for name, facts in DATATYPES.items() if f
 
 
 class Numbers:
-    """A JSON array of numbers, nested or not, as simdjson read it: flat, all float64 or all (u)int64."""
+    """A JSON array of numbers, nested or not, as simdjson read it: flat, all float64 or all (u)int64.
 
-    __slots__ = ("array",)
+    `arrays`: how many there were, with those within.
+    """
 
-    def __init__(self, array: Any) -> None:
+    __slots__ = ("array", "arrays")
+
+    def __init__(self, array: Any, arrays: int) -> None:
         self.array = array
+        self.arrays = arrays
 
 
 def parse_large(body: bytes) -> dict[str, Any] | None:
@@ -33,10 +37,8 @@ def parse_large(body: bytes) -> dict[str, Any] | None:
 
     None where simdjson cannot read it (the strict parser then says why) or where an array holds something else.
     """
-    if b"[]" in body or b"[ ]" in body or body.startswith(b"\xef\xbb\xbf"):
-        # An array that is empty could make up for one that is too long, which only the strict parser sees; and it
-        # takes no byte order mark.
-        return None
+    if body.startswith(b"\xef\xbb\xbf"):
+        return None  # a byte order mark, which JSON has not
     parser = simdjson.Parser()
     try:
         document = parser.parse(body)
@@ -48,8 +50,10 @@ def parse_large(body: bytes) -> dict[str, Any] | None:
                 plain[key] = [_input(item) if isinstance(item, simdjson.Object) else item for item in value]
             else:
                 plain[key] = _plain(value)
-        return plain
-    except (ValueError, RuntimeError, UnicodeDecodeError):
+        # Among numbers, an array that is too long and one that is empty look like two numbers. But there is then a
+        # bracket too many. (One in a string is, too: then the strict parser's word is as good, and only slower.)
+        return plain if body.count(b"[") == _arrays(plain) else None
+    except (ValueError, RuntimeError, UnicodeDecodeError):  # RuntimeError: also of a recursion that is too deep
         return None
 
 
@@ -96,13 +100,24 @@ def _shape(value: Any) -> list[int]:
 
 def _numbers(value: Any, kind: str, shape: list[int]) -> Any:
     try:
-        if not _is_flat(value, shape) and not _nests_as_shaped(value, shape):
-            return value.as_list()
+        arrays = 1
+        if not _is_flat(value, shape):
+            if not _nests_as_shaped(value, shape):
+                return value.as_list()
+            arrays = sum(prod(shape[:depth]) for depth in range(len(shape)))
         if kind == "f":
-            return Numbers(np.frombuffer(value.as_buffer(of_type="d"), "f8"))
-        return Numbers(np.frombuffer(value.as_buffer(of_type=kind), kind + "8"))
+            return Numbers(np.frombuffer(value.as_buffer(of_type="d"), "f8"), arrays)
+        return Numbers(np.frombuffer(value.as_buffer(of_type=kind), kind + "8"), arrays)
     except (ValueError, TypeError):
         return value.as_list()  # not (only) numbers, or out of range: the long way says what
+
+
+def _arrays(value: Any) -> int:
+    if isinstance(value, Numbers):
+        return value.arrays
+    if isinstance(value, list):
+        return 1 + sum(map(_arrays, value))
+    return sum(map(_arrays, value.values())) if isinstance(value, dict) else 0
 
 
 def _is_flat(value: Any, shape: list[int]) -> bool:
