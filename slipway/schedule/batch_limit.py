@@ -8,6 +8,8 @@ from __future__ import annotations
 
 DECREASE = 0.9
 """Clipper backs off by a tenth."""
+RESOLUTION_S = 1e-6
+"""A wait that is shorter is none: a timer for it would ring before the clock has moved, again and again."""
 
 
 class BatchLimit:
@@ -66,4 +68,5 @@ def hold_s(*, rows: int, limit: int, oldest_age_s: float, busy_replicas: int, ma
     """
     if not max_delay_s or rows >= limit or not busy_replicas:
         return 0.0
-    return max(0.0, max_delay_s - oldest_age_s)
+    wait_s = max_delay_s - oldest_age_s
+    return wait_s if wait_s > RESOLUTION_S else 0.0

@@ -109,6 +109,7 @@ HOLD = {"rows": 3, "limit": 8, "oldest_age_s": 0.002, "busy_replicas": 1, "max_d
         ({"busy_replicas": 0}, 0.0),  # a lone request never waits
         ({"oldest_age_s": 0.010}, 0.0),
         ({"oldest_age_s": 5.0}, 0.0),
+        ({"oldest_age_s": 0.010 - 1e-12}, 0.0),
     ],
 )
 def test_how_long_a_batch_is_held(changes: dict, wait_s: float) -> None:
