@@ -136,6 +136,9 @@ def _plan(options: argparse.Namespace, ready: list[Peer]) -> Plan:
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    # Only once: a second Ctrl-C would break off the stopping of what was started.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
@@ -155,7 +158,8 @@ def main() -> int:
     options.cache.mkdir(parents=True, exist_ok=True)
     (options.cache / ".gitignore").write_text("*\n")
     cache = options.cache.resolve()
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     processes.adopt_orphans()
     _need_h2load()
     results = Results(machine=facts.machine())

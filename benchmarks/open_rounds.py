@@ -85,9 +85,11 @@ class PoissonRounds:
                     self._keep(peer.name, "own", share, turn, told)
                     if own == shared:  # the same rate: measured once, shown in both tables
                         self._keep(peer.name, "shared", share, turn, told)
-            for share in SHARES if shared and shared < own and peer.name in PAIR else ():
-                told = _poisson(port, request, rate=shared * share, seconds=self.plan.open_loop_seconds, seed=1 + turn)
-                self._keep(peer.name, "shared", share, turn, told)
+            if shared is not None and shared < own and peer.name in PAIR:
+                for share in SHARES:
+                    rate = shared * share
+                    told = _poisson(port, request, rate=rate, seconds=self.plan.open_loop_seconds, seed=1 + turn)
+                    self._keep(peer.name, "shared", share, turn, told)
             standing.check("json")
 
     def _keep(self, name: str, of: str, share: float, turn: int, told: dict[str, float]) -> None:

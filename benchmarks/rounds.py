@@ -2,6 +2,7 @@
 machine. A failure is reported; who fails twice is left out of the rounds that follow; the others go on.
 """
 
+import contextlib
 import json
 import subprocess
 import time
@@ -101,48 +102,61 @@ class Rounds:
     def _workload(self, standing: Standing, workload: Workload, turn: int) -> None:
         protocol = workload.protocol
         standing.check(protocol)
-        grpc = protocol == "grpc"
-        request = standing.request(protocol)
-        answer_bytes = closed_loop.grpc_answer_bytes(call(standing.ports.grpc, request)) if grpc else None
-        if workload.connections and not workload.requests:
-            self._warm_up(standing, workload)
-        for connections in workload.connections:
-            # Also waits until a slow server is done with what the load generator left behind when its time was up.
-            standing.check(protocol)
-            cpu_before_s = standing.cpu_seconds()
-            measured = closed_loop.run(
-                request,
-                port=standing.port(protocol),
-                grpc=grpc,
-                connections=connections,
-                scratch=standing.scratch,
-                seconds=None if workload.requests else self.plan.seconds,
-                count=workload.requests,
-                answer_bytes=answer_bytes,
-            )
-            found = Measurement(
-                contender=standing.peer.name,
-                workload=workload.name,
-                connections=connections,
-                turn=turn,
-                cpu_us=(standing.cpu_seconds() - cpu_before_s) / max(1, measured.answered) * 1e6,
-                **vars(measured),
-            )
-            self._keep(found)
-        # Under load some servers go wrong without an error; what answers wrongly afterwards is not believed.
-        standing.check(protocol)
-
-    def _warm_up(self, standing: Standing, workload: Workload) -> None:
-        """Once a protocol, not once a figure: lazily made things are made, and caches are warm."""
-        protocol = workload.protocol
-        closed_loop.run(
+        if not workload.connections:
+            return
+        answer_bytes = None
+        if protocol == "grpc":
+            answer_bytes = closed_loop.grpc_answer_bytes(call(standing.ports.grpc, standing.request("grpc")))
+        load = partial(
+            closed_loop.run,
             standing.request(protocol),
             port=standing.port(protocol),
             grpc=protocol == "grpc",
-            connections=min(CAPACITY_CONNECTIONS, max(workload.connections, default=1)),
             scratch=standing.scratch,
-            seconds=_WARM_UP_S,
+            answer_bytes=answer_bytes,
         )
+        if not workload.requests:
+            # Once a protocol, not once a figure: lazily made things are made, and caches are warm.
+            with contextlib.suppress(closed_loop.TooSlow):
+                load(connections=min(CAPACITY_CONNECTIONS, max(workload.connections)), seconds=_WARM_UP_S)
+        before = len(self.results.measurements)
+        try:
+            for connections in workload.connections:
+                self._figure(standing, workload, turn, partial(load, connections=connections), connections)
+            standing.check(protocol)
+        except Wrong:
+            # Under load some servers go wrong without an error: what answers wrongly afterwards is not believed.
+            del self.results.measurements[before:]
+            raise
+
+    def _figure(
+        self,
+        standing: Standing,
+        workload: Workload,
+        turn: int,
+        load: Callable[..., closed_loop.Measured],
+        connections: int,
+    ) -> None:
+        # The check also waits until a slow server is done with what the last load left behind when its time was up.
+        standing.check(workload.protocol)
+        before_s = standing.cpu_seconds()
+        try:
+            measured = load(count=workload.requests) if workload.requests else load(seconds=self.plan.seconds)
+        except closed_loop.TooSlow:
+            standing.check(workload.protocol)
+            before_s = standing.cpu_seconds()
+            # Slower than the time allows: one request a connection, however long that takes.
+            measured = load(count=connections)
+        cpu_us = (standing.cpu_seconds() - before_s) / max(1, measured.answered) * 1e6
+        found = Measurement(
+            contender=standing.peer.name,
+            workload=workload.name,
+            connections=connections,
+            turn=turn,
+            cpu_us=cpu_us,
+            **vars(measured),
+        )
+        self._keep(found)
 
     def _keep(self, found: Measurement) -> None:
         self.results.measurements.append(found)
