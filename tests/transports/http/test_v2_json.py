@@ -160,7 +160,7 @@ anything = st.recursive(
 nested = st.recursive(st.lists(numbers, max_size=4), lambda inner: st.lists(inner, max_size=4), max_leaves=6)
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(
     st.sampled_from(sorted(DATATYPES)),
     st.lists(st.integers(0, 4), max_size=3) | anything,
@@ -172,13 +172,7 @@ def test_a_large_body_is_read_as_a_small_one_would_be(datatype: str, shape: Any,
         small = outcome(body)
     with reader(large=True):
         large = outcome(body)
-    if small != large:  # brackets around single numbers in a flat list change no value, and simdjson does not see them
-        assert small is InvalidInput
-        assert json.loads(body)["inputs"][0]["data"] != nest_free(data)
-
-
-def nest_free(data: Any) -> Any:
-    return [item for item in data if not isinstance(item, list)]
+    assert small == large
 
 
 @pytest.mark.parametrize(
