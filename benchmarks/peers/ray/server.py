@@ -1,6 +1,7 @@
 """Ray Serve as its guide writes it: one deployment with `serve.batch`, the HTTP proxy in front."""
 
 import signal
+import tempfile
 
 import numpy as np
 import ray
@@ -32,9 +33,16 @@ class Model:
         return {"model_name": NAME, "outputs": v2_outputs(outputs)}
 
 
+def main() -> None:
+    # A folder of its own, short because sockets lie in it, so that hundreds of megabytes of logs go with the run.
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False, _temp_dir=folder)
+        http = {"host": "127.0.0.1", "port": HTTP_PORT}
+        serve.start(http_options=http, logging_config={"enable_access_log": False})
+        serve.run(Model.bind(), route_prefix="/")
+        signal.sigwait({signal.SIGTERM, signal.SIGINT})
+        ray.shutdown()
+
+
 if __name__ == "__main__":
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
-    serve.start(http_options={"host": "127.0.0.1", "port": HTTP_PORT}, logging_config={"enable_access_log": False})
-    serve.run(Model.bind(), route_prefix="/")
-    signal.sigwait({signal.SIGTERM, signal.SIGINT})
-    ray.shutdown()
+    main()
