@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import socket
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -15,6 +17,8 @@ from slipway.wire.framing import FrameReader, WireError, encode, tensors_of
 from slipway.wire.messages import Failed, LinkMessage, Ran, Run
 
 log = logging.getLogger(__name__)
+SEND_BUFFER_BYTES = 8 * 2**20
+SO_SNDBUFFORCE = 32
 _decode = msgspec.msgpack.Decoder(LinkMessage).decode
 
 
@@ -49,6 +53,7 @@ class Link(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
+        _widen(transport.get_extra_info("socket"))
         self._owner.attach(self)
 
     def run(self, batch: Batch) -> None:
@@ -97,3 +102,11 @@ class Link(asyncio.Protocol):
         """Hang up; `lost` follows."""
         if self._transport is not None:
             self._transport.abort()
+
+
+def _widen(link: socket.socket) -> None:
+    """Let a batch of some megabytes leave at once, instead of in steps between which both ends have to wake up."""
+    for option in (SO_SNDBUFFORCE, socket.SO_SNDBUF):  # the first is beyond the system's limit, for root alone
+        with contextlib.suppress(OSError):
+            link.setsockopt(socket.SOL_SOCKET, option, SEND_BUFFER_BYTES)
+            return

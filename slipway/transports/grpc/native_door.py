@@ -11,6 +11,7 @@ import os
 import shutil
 import threading
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ class NativeDoor:
         self._folder = folder
         self._paths = list(handlers.unary)
         self._tickets: dict[int, Ticket | None] = {}  # of every call that is not answered
+        self._inbox: deque[list[tuple[Any, ...]]] = deque()
+        self._woken = False
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._carry, name="grpc-calls", daemon=True)
         self._front: NativeGrpcFront
@@ -70,13 +73,23 @@ class NativeDoor:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _carry(self) -> None:
-        front, loop, on_events = self._front, self._loop, self._on_events
+        front, loop, inbox = self._front, self._loop, self._inbox
         while (events := front.recv_batch_details(BATCH_CALLS)) is not None:
+            inbox.append(events)
+            if self._woken:
+                continue  # the loop has not looked yet: one wake-up is enough for both
+            self._woken = True
             try:
-                loop.call_soon_threadsafe(on_events, events)
+                loop.call_soon_threadsafe(self._on_wake)
             except RuntimeError:  # the loop ended without close()
                 front.close()
                 return
+
+    def _on_wake(self) -> None:
+        self._woken = False  # before the look: what comes during it wakes the loop again
+        inbox = self._inbox
+        while inbox:
+            self._on_events(inbox.popleft())
 
     def _on_events(self, events: list[tuple[Any, ...]]) -> None:
         now = time.monotonic()
