@@ -52,7 +52,8 @@ def parse_large(body: bytes) -> dict[str, Any] | None:
                 plain[key] = _plain(value)
         # Among numbers, an array that is too long and one that is empty look like two numbers. But there is then a
         # bracket too many. (One in a string is, too: then the strict parser's word is as good, and only slower.)
-        return plain if body.count(b"[") == _arrays(plain) else None
+        brackets = int(np.count_nonzero(np.frombuffer(body, "u1") == ord("[")))  # several times faster than bytes.count
+        return plain if brackets == _arrays(plain) else None
     except (ValueError, RuntimeError, UnicodeDecodeError):  # RuntimeError: also of a recursion that is too deep
         return None
 
