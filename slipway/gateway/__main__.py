@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import sys
 
@@ -23,10 +24,18 @@ def main() -> int:
         return 1
     configure_logs(f"gateway #{begin.number}", as_json=begin.spec.log_json, level=begin.spec.log_level)
 
+    _allow_many_connections()
+
     async def serve() -> int:
         return await Gateway(begin, control).run()
 
     return uvloop.run(serve())
+
+
+def _allow_many_connections() -> None:
+    """Shells give 1,024 descriptors where the system would give more; every client is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 if __name__ == "__main__":
