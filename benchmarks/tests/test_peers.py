@@ -1,7 +1,5 @@
 import pytest
 
-pytest.importorskip("tritonclient.grpc", reason="the bench driver's environment has it")
-
 from benchmarks import peers
 from benchmarks.contender import PEERS
 from benchmarks.plan import CLOSED_LOOP, WORKLOADS, Plan, quick
