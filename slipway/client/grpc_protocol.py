@@ -12,6 +12,7 @@ from slipway.client.failures import BY_GRPC_CODE, make_error
 from slipway.errors import InvalidInput, InvalidOutput, SlipwayError
 from slipway.infer.protobuf.contents import pack_contents
 from slipway.infer.protobuf.messages import INFERENCE, Message, message_class
+from slipway.infer.protobuf.parameters import set_parameter
 from slipway.infer.request import Request, Response
 from slipway.infer.service import (
     BatchStatistic,
@@ -131,17 +132,7 @@ def read_streamed(body: bytes) -> Response:
 
 
 def _set_parameter(parameter: Message, name: str, value: object) -> None:
-    if isinstance(value, bool):
-        parameter.bool_param = value
-    elif isinstance(value, int) and -(2**63) <= value < 2**63:
-        parameter.int64_param = value
-    elif isinstance(value, int) and 0 < value < 2**64:
-        parameter.uint64_param = value
-    elif isinstance(value, float):
-        parameter.double_param = value
-    elif isinstance(value, str):
-        parameter.string_param = value
-    else:
+    if not set_parameter(parameter, value):
         raise InvalidInput(f"parameter {name!r} is {value!r}; gRPC carries bools, 64-bit integers, floats and text")
 
 

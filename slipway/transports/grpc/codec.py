@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 from slipway.errors import InvalidInput, MalformedRequest, Unsupported
 from slipway.infer.protobuf.contents import has_typed_form, pack_contents, unpack_contents
 from slipway.infer.protobuf.messages import Message, ModelInferRequest, ModelInferResponse, ModelStreamInferResponse
+from slipway.infer.protobuf.parameters import set_parameter
 from slipway.infer.request import BatchOutputs, Request, Response
 from slipway.infer.tensor import DATATYPES, MAX_RANK, Buffer, Tensor, check_size
 
@@ -275,17 +276,8 @@ def _parameters(parameters: dict[str, Any]) -> bytes:
     """The `parameters` field of an answer, alone. What has no type of its own on the wire travels as text."""
     message = ModelInferResponse()
     for name, value in parameters.items():
-        parameter = message.parameters[name]
-        if isinstance(value, bool):
-            parameter.bool_param = value
-        elif isinstance(value, int) and -(2**63) <= value < 2**63:
-            parameter.int64_param = value
-        elif isinstance(value, int) and 0 < value < 2**64:
-            parameter.uint64_param = value
-        elif isinstance(value, float):
-            parameter.double_param = value
-        else:
-            parameter.string_param = str(value)
+        if not set_parameter(message.parameters[name], value):
+            message.parameters[name].string_param = str(value)
     written: bytes = message.SerializeToString()
     return written
 
