@@ -24,6 +24,8 @@ from slipway.transports.grpc.aio_door import AioDoor, wait_while
 from slipway.transports.grpc.handlers import STOPPED, Call, Handlers, Outcome
 from slipway.transports.grpc.status import status_of
 
+FLUSH_S = 0.2
+"""The front hangs up without waiting for what its own thread has yet to write, and nothing says when it has."""
 BATCH_CALLS = 64
 IO_THREADS = 2 if (os.cpu_count() or 1) >= 4 else 1  # one outruns Python with small tensors; large ones copy in both
 
@@ -68,7 +70,8 @@ class NativeDoor:
             if ticket is not None:
                 ticket.cancel()
             self._answer(call_id, Draining(STOPPED))
-        await self._loop.run_in_executor(None, self._front.close)  # sends what was answered first
+        await asyncio.sleep(FLUSH_S)
+        await self._loop.run_in_executor(None, self._front.close)
         await self._loop.run_in_executor(None, self._thread.join)
         shutil.rmtree(self._folder, ignore_errors=True)
 
