@@ -237,7 +237,7 @@ class Engine:
         self._limit.observe(rows=batch.rows, took_s=now - batch.sent_at)
         self._estimate.observe(rows=batch.rows, took_s=now - batch.sent_at)
         meter = self.meter
-        meter.batch(rows=batch.rows, compute_ns=compute_ns)
+        meter.batch(rows=batch.rows, requests=len(batch.slices), compute_ns=compute_ns)
         slices = batch.slices
         whole = BatchOutputs(outputs)
         cut = len(slices) > 1 or slices[0].entry.rows != batch.rows

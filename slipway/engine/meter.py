@@ -24,6 +24,8 @@ class Meter:
         self.compute = Histogram(SECONDS)
         self.batch_rows = Histogram(ROWS)
         self.batches: dict[int, list[int]] = {}  # rows of a batch -> [how many, compute ns of all]
+        self.computed = 0
+        self.computed_ns = 0  # of each request the whole of its batch, as Triton counts it
         self.inferences = 0
         self.success = 0
         self.success_s = 0.0
@@ -36,7 +38,9 @@ class Meter:
         self._totals: list[float] = []
         self._waits: list[float] = []
 
-    def batch(self, *, rows: int, compute_ns: int) -> None:
+    def batch(self, *, rows: int, requests: int, compute_ns: int) -> None:
+        self.computed += requests
+        self.computed_ns += requests * compute_ns
         self.compute.add(compute_ns * 1e-9)
         self.batch_rows.add(rows)
         seen = self.batches.get(rows)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import shutil
 import socket
 from importlib.metadata import version as package_version
@@ -14,6 +13,7 @@ from slipway.errors import MissingExtra, SetupError
 from slipway.gateway.control import SupervisorLine
 from slipway.gateway.numbers import snapshot
 from slipway.gateway.service import GatewayService
+from slipway.launchers.launcher import EXIT_ORPHANED, EXIT_SETUP_FAILED
 from slipway.transports.http.server import HttpDoor, open_http_door
 from slipway.transports.http.v2 import OpenInference
 from slipway.wire.messages import (
@@ -31,9 +31,6 @@ from slipway.wire.messages import (
 if TYPE_CHECKING:
     from slipway.transports.grpc.door import GrpcDoor
 
-log = logging.getLogger(__name__)
-ORPHAN_DRAIN_S = 0.0
-
 
 class Gateway:
     """Opens its doors, follows the supervisor's word, and drains when told to."""
@@ -42,7 +39,7 @@ class Gateway:
         self._spec = begin.spec
         self._runtime_folder = begin.runtime_folder
         self._control = control
-        self._over = asyncio.get_running_loop().create_future()
+        self._over: asyncio.Future[tuple[float, int]] = asyncio.get_running_loop().create_future()
         self._line: SupervisorLine | None = None
         self._package_version = package_version("slipway")
         self.service = GatewayService(
@@ -56,7 +53,7 @@ class Gateway:
             self._line.say(message)
 
     async def run(self) -> int:
-        """Serve until drained (0) or orphaned (1)."""
+        """Serve until told to drain, or orphaned; the exit status that says which."""
         loop = asyncio.get_running_loop()
         line = SupervisorLine(heard=self._heard, lost=self._orphaned)
         self._line = line
@@ -67,7 +64,7 @@ class Gateway:
         except SetupError as error:
             self._say(SetupFailed(error.code, error.message))
             await asyncio.sleep(0.1)  # let it leave
-            return 1
+            return EXIT_SETUP_FAILED
         self._say(
             Ready(
                 http_port=self._http.port if self._http else -1,
@@ -78,9 +75,9 @@ class Gateway:
         gc.collect()
         gc.freeze()
         gc.set_threshold(20_000, 20, 50)
-        drain_s: float = await self._over
+        drain_s, status = await self._over
         await self._drain(drain_s)
-        return 0
+        return status
 
     def _begin_tracing(self) -> None:
         if not self._spec.otlp_endpoint:
@@ -120,13 +117,13 @@ class Gateway:
         elif isinstance(message, RepositoryChanged):
             self.service.changed(message)
         elif isinstance(message, Drain) and not self._over.done():
-            self._over.set_result(self._spec.drain_s)
+            self._over.set_result((self._spec.drain_s, 0))
 
     def _orphaned(self) -> None:
         """The supervisor is gone, so the workers are as well: clean up after all of us and go."""
         shutil.rmtree(self._runtime_folder, ignore_errors=True)
         if not self._over.done():
-            self._over.set_result(ORPHAN_DRAIN_S)
+            self._over.set_result((0.0, EXIT_ORPHANED))  # no worker is left to wait for
 
     async def _drain(self, drain_s: float) -> None:
         """Refuse what is new, finish what was accepted, close the doors."""

@@ -204,7 +204,7 @@ def _statistics(version: Version) -> ModelStatistics:
     found.success = DurationStatistic(meter.success, int(meter.success_s * 1e9))
     found.fail = DurationStatistic(meter.fail, int(meter.fail_s * 1e9))
     found.queue = DurationStatistic(meter.success, int(meter.queue.total * 1e9))
-    found.compute = DurationStatistic(meter.success, int(meter.compute.total * 1e9))
+    found.compute = DurationStatistic(meter.computed, meter.computed_ns)
     found.batches = meter.batch_statistics()
     if version.cached is not None:
         found.cache_hit = DurationStatistic(version.cached.hits)

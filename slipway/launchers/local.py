@@ -127,8 +127,8 @@ def begin_child(*, death_signal: int = signal.SIGKILL) -> tuple[socket.socket, s
 def _keep_freed_memory(libc: ctypes.CDLL) -> None:
     """Let glibc's malloc keep freed memory for the next large request instead of returning it to the kernel.
 
-    A request of some hundred kilobytes otherwise pays page faults for each of its copies, about half of all that it
-    costs. Another C library has no mallopt, and other ways.
+    A request of some hundred kilobytes otherwise pays page faults for each of its copies, a quarter of what it costs a
+    gateway. Another C library has no mallopt, and other ways.
     """
     with contextlib.suppress(AttributeError):
         libc.mallopt(M_MMAP_THRESHOLD, 32 * 2**20)  # the most that glibc takes

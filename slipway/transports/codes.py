@@ -10,9 +10,7 @@ from __future__ import annotations
 from slipway import errors
 from slipway.errors import SlipwayError
 
-OK = 0
 CANCELLED = 1
-UNKNOWN = 2
 INVALID_ARGUMENT = 3
 DEADLINE_EXCEEDED = 4
 NOT_FOUND = 5

@@ -15,8 +15,6 @@ from slipway.infer.runtime import ReplicaFacts
 from slipway.infer.service import ModelStatistics
 from slipway.spec.serve import ModelSpec, ServerSpec
 
-WIRE_VERSION = 1
-
 
 class TensorHead(msgspec.Struct, array_like=True, gc=False):
     """A tensor without its bytes, which follow the frame's head in the order of the heads."""

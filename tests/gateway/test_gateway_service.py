@@ -212,3 +212,16 @@ def test_statistics_and_index_tell_what_happened(house: House) -> None:
     assert [entry.state for entry in house.service.index()] == ["LOADING"]
     assert house.service.index(ready_only=True) == []
     assert house.numbers()["slipway_cache_hits_total", ("m", "v1")] == 1
+
+
+def test_each_request_of_a_batch_counts_the_whole_of_its_compute(house: House) -> None:
+    replica = house.serve()
+    for _ in range(3):  # in one turn of the loop, so in one batch
+        house.ask()
+    house.loop.settle()
+    house.loop.run(replica.answer)
+    (found,) = house.service.statistics()
+    (batch,) = found.batches
+    assert (found.executions, batch.rows) == (1, 3)
+    assert (found.compute.count, found.compute.ns) == (3, 3 * batch.compute.ns)
+    assert batch.compute.ns > 0

@@ -31,7 +31,8 @@ from slipway.infer.service import Service
 from slipway.transports import answers
 from slipway.transports.http.exchange import Exchange
 from slipway.transports.http.head import Head
-from slipway.transports.http.v2_json import Wanted, decode_infer, encode_infer
+from slipway.transports.http.v2_answers import encode_infer
+from slipway.transports.http.v2_json import Wanted, decode_infer
 
 log = logging.getLogger(__name__)
 TIMEOUT_HEADER = "slipway-timeout-ms"

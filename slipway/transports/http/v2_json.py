@@ -1,4 +1,4 @@
-"""Open Inference Protocol v2 over HTTP: an infer request's JSON and binary bytes to tensors, and answers back.
+"""Open Inference Protocol v2 over HTTP: an infer request's JSON and binary bytes to tensors.
 
 JSON is what people and small requests use, the binary tensor data extension what large ones use; a request may mix
 both. Small JSON is read by msgspec, which says where a mistake is; large arrays of numbers by simdjson, straight into
@@ -14,19 +14,17 @@ from math import prod
 from typing import Any
 
 import msgspec
-import orjson
 
 from slipway.errors import InvalidInput, MalformedRequest, Unsupported
-from slipway.infer.request import BatchOutputs, Request, Response
-from slipway.infer.tensor import DATATYPES, MAX_RANK, Tensor, check_size, pack_bytes, unpack_bytes
+from slipway.infer.request import Request
+from slipway.infer.tensor import DATATYPES, MAX_RANK, Tensor, check_size, pack_bytes
 from slipway.transports.http import v2_numbers
 from slipway.transports.http.v2_forms import BodyForms, Form
 
 LARGE_JSON_BYTES = 32_768
 SMALL_ELEMENTS = 512
 MAX_ELEMENTS = 2**48
-_MAX_MEMORY = 4096
-SMALL_BYTES = 2048
+MAX_PACKERS = 4096
 
 
 class InputBody(msgspec.Struct, gc=False, forbid_unknown_fields=True):
@@ -62,9 +60,6 @@ class Wanted(msgspec.Struct, gc=False):
 JSON_ONLY = Wanted()
 _FORMS = BodyForms()
 _decode_body = msgspec.json.Decoder(InferBody).decode
-
-
-# --- requests ----------------------------------------------------------------------------------------------------
 
 
 def decode_infer(
@@ -244,7 +239,7 @@ def _packer(datatype: str, shape: tuple[int, ...]) -> _Packer | None:
         typecode, elements = DATATYPES[datatype].typecode, prod(shape)
         simple = typecode and datatype != "BOOL" and elements <= SMALL_ELEMENTS
         pack = struct.Struct(f"<{elements}{typecode}").pack if simple else None
-        if len(_PACKERS) >= _MAX_MEMORY:
+        if len(_PACKERS) >= MAX_PACKERS:
             _PACKERS.clear()
         _PACKERS[datatype, shape] = pack
         return pack
@@ -317,84 +312,3 @@ def _read_outputs(outputs: list[OutputBody], wanted: Wanted) -> Wanted:
                 raise InvalidInput(f"output {output.name!r}: binary_data is {asked!r:.40}, expected true or false")
             (binary if asked else text).add(output.name)
     return Wanted(wanted.every, frozenset(binary), frozenset(text)) if binary or text else wanted
-
-
-# --- answers -----------------------------------------------------------------------------------------------------
-
-_BEGINNINGS: dict[tuple[str, str], bytes] = {}
-_OUTPUT_HEADS: dict[tuple[str, str, tuple[int, ...]], bytes] = {}
-
-
-def encode_infer(response: Response, wanted: Wanted) -> tuple[bytes, int | None]:
-    """The body of an answer, and the length of its JSON part where binary tensors follow it."""
-    start = _BEGINNINGS.get((response.model, response.version))
-    if start is None:
-        names = orjson.dumps({"model_name": response.model, "model_version": response.version})
-        start = _BEGINNINGS[response.model, response.version] = names[:-1]
-    if response.id:
-        start = b'%b,"id":%b' % (start, orjson.dumps(response.id))
-    batch = response.batch
-    if batch is not None and wanted is JSON_ONLY and not response.parameters:
-        rows = batch.memo.get("json")
-        if rows is None:
-            rows = batch.memo["json"] = _rows_json(response, batch)
-        if rows:
-            return start + rows[response.row], None
-    if response.parameters:
-        start = b'%b,"parameters":%b' % (start, orjson.dumps(response.parameters))
-    outputs, binary = [], []
-    for tensor in response.outputs:
-        if wanted is not JSON_ONLY and _goes_binary(tensor.name, wanted):
-            outputs.append(b'%b,"parameters":{"binary_data_size":%d}}' % (_output_head(tensor), len(tensor.data)))
-            binary.append(tensor.data)
-        else:
-            outputs.append(b'%b,"data":%b}' % (_output_head(tensor), _data_json(tensor)))
-    text = b'%b,"outputs":[%b]}' % (start, b",".join(outputs))
-    if not binary:
-        return text, None
-    return b"".join((text, *binary)), len(text)
-
-
-def _rows_json(response: Response, batch: BatchOutputs) -> list[bytes]:
-    """The outputs of each row of a batch, as they follow an answer's beginning; [] where it cannot be done.
-
-    The whole batch is written in one go. Not BYTES: one caller's bytes that are no text must not spoil the others'
-    answers. Not large rows: little is to gain, and a client that has gone would be written for.
-    """
-    columns = []
-    for tensor, piece in zip(batch.tensors, response.outputs, strict=True):
-        if tensor.datatype == "BYTES" or not 0 < len(piece.data) <= SMALL_BYTES:
-            return []
-        head = _output_head(piece)
-        columns.append([b'%b,"data":[%b]}' % (head, row) for row in v2_numbers.rows_to_json(tensor)])
-    return [b',"outputs":[%b]}' % b",".join(row) for row in zip(*columns, strict=True)]
-
-
-def _goes_binary(name: str, wanted: Wanted) -> bool:
-    return name in wanted.binary or (wanted.every and name not in wanted.text)
-
-
-def _output_head(tensor: Tensor) -> bytes:
-    key = (tensor.name, tensor.datatype, tensor.shape)
-    head = _OUTPUT_HEADS.get(key)
-    if head is None:
-        if len(_OUTPUT_HEADS) >= _MAX_MEMORY:
-            _OUTPUT_HEADS.clear()
-        facts = {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape}
-        head = _OUTPUT_HEADS[key] = orjson.dumps(facts)[:-1]
-    return head
-
-
-def _data_json(tensor: Tensor) -> bytes:
-    typecode = DATATYPES[tensor.datatype].typecode
-    if tensor.datatype == "BYTES":
-        try:
-            return orjson.dumps([element.decode() for element in unpack_bytes(tensor)])
-        except UnicodeDecodeError:
-            raise InvalidInput(
-                f"output {tensor.name!r} holds bytes that are not text; ask for it as binary: "
-                '"outputs": [{"name": …, "parameters": {"binary_data": true}}]'
-            ) from None
-    if typecode and tensor.datatype not in ("FP32", "BOOL") and len(tensor.data) <= 8 * SMALL_ELEMENTS:
-        return orjson.dumps(list(struct.unpack(f"<{tensor.elements}{typecode}", tensor.data)))
-    return v2_numbers.to_json(tensor)

@@ -19,7 +19,8 @@ from slipway.infer.arrays import NUMPY, to_array
 from slipway.infer.request import NEVER, BatchOutputs, Request, Response
 from slipway.infer.tensor import DATATYPES, Tensor, pack_bytes, unpack_bytes
 from slipway.transports.http import v2_json
-from slipway.transports.http.v2_json import JSON_ONLY, Wanted, decode_infer, encode_infer
+from slipway.transports.http.v2_answers import encode_infer
+from slipway.transports.http.v2_json import JSON_ONLY, Wanted, decode_infer
 
 NOW = 1000.0
 

@@ -15,7 +15,8 @@ from slipway.infer.request import BatchOutputs, Response
 from slipway.infer.signature import Signature, TensorSpec, count_rows
 from slipway.infer.tensor import DATATYPES, Tensor, pack_bytes
 from slipway.transports.http import v2_json, v2_numbers
-from slipway.transports.http.v2_json import JSON_ONLY, Wanted, decode_infer, encode_infer
+from slipway.transports.http.v2_answers import encode_infer
+from slipway.transports.http.v2_json import JSON_ONLY, Wanted, decode_infer
 
 # --- small and large ----------------------------------------------------------------------------------------------
 
