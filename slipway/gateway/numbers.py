@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import resource
+import time
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 from slipway.engine.engine import Engine
 from slipway.gateway.service import GatewayService
 from slipway.gateway.version import Version
+from slipway.launchers.memory import resident_bytes
 from slipway.monitor import metrics
 from slipway.monitor.histogram import Histogram
 from slipway.wire.messages import Series, Snapshot
-
-_PAGE_BYTES = resource.getpagesize()
 
 
 def snapshot(number: int, service: GatewayService, connections: dict[str, int]) -> Snapshot:
@@ -26,14 +24,12 @@ def snapshot(number: int, service: GatewayService, connections: dict[str, int]) 
         series.append(Series(metrics.REQUESTS.name, ("", "", protocol, code), count))
     for protocol, count in connections.items():
         series.append(Series(metrics.CONNECTIONS.name, (protocol,), count))
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    resident_pages = int(Path("/proc/self/statm").read_text().split()[1])
     return Snapshot(
         number,
         series,
         service.statistics(),
-        cpu_s=usage.ru_utime + usage.ru_stime,
-        rss_bytes=resident_pages * _PAGE_BYTES,
+        cpu_s=time.process_time(),
+        rss_bytes=resident_bytes(),
     )
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import resource
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -14,6 +12,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
+from slipway.launchers.memory import resident_bytes
 from slipway.monitor.metrics import (
     GATEWAY_RESTARTS,
     GATEWAYS_SUMMED,
@@ -106,7 +105,7 @@ def _replica_series(shelf: Shelf) -> Iterator[Series]:
 
 def _process_series(repository: Repository, gateways: Gateways) -> Iterator[Series]:
     """A process is called by its place, as in `ps`, so its series goes on when the process is replaced."""
-    used: dict[str, tuple[float, float]] = {"supervisor": (_own_cpu_s(), _own_rss_bytes())}
+    used: dict[str, tuple[float, float]] = {"supervisor": (time.process_time(), resident_bytes())}
     for gateway in gateways.all:
         used[gateway.post.name] = (gateway.cpu_s, gateway.rss_bytes)
     for shelf in repository.shelves:
@@ -117,15 +116,3 @@ def _process_series(repository: Repository, gateways: Gateways) -> Iterator[Seri
     for name, (cpu_s, rss_bytes) in used.items():
         yield Series(PROCESS_CPU_SECONDS.name, (name,), cpu_s)
         yield Series(PROCESS_RESIDENT_BYTES.name, (name,), rss_bytes)
-
-
-def _own_cpu_s() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
-
-
-def _own_rss_bytes() -> float:
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return 0.0

@@ -14,11 +14,12 @@ from typing import NoReturn
 from slipway.errors import LoadFailure, SetupError
 from slipway.launchers.launcher import EXIT_ORPHANED, EXIT_OUT_OF_MEMORY, EXIT_SETUP_FAILED
 from slipway.launchers.local import begin_child
+from slipway.launchers.memory import Memory
 from slipway.logs import configure_logs, fields
 from slipway.wire.control import ControlLine
 from slipway.wire.messages import BeginWorker, Progress, Ready, SetupFailed
 from slipway.worker.failure import ran_out_of_memory, words_of
-from slipway.worker.pulse import Memory, Pulse, beat
+from slipway.worker.pulse import Pulse, beat
 from slipway.worker.sandbox import SandboxPlan, look_around, plan_sandbox
 from slipway.worker.serve import Desk, ServingLoop
 from slipway.worker.start import Started, start

@@ -12,6 +12,7 @@ import threading
 import time
 
 from slipway.launchers.launcher import EXIT_ORPHANED
+from slipway.launchers.memory import Memory
 from slipway.wire.control import ControlLine
 from slipway.wire.messages import Beat
 
@@ -31,24 +32,6 @@ class Pulse:
     def busy_s(self) -> float:
         since = self.since
         return time.monotonic() - since if since else 0.0
-
-
-class Memory:
-    """What this process has in use, from a file that is opened once: it works in any sandbox and costs one read."""
-
-    def __init__(self) -> None:
-        self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
-        self._page_bytes = os.sysconf("SC_PAGE_SIZE")
-
-    def resident_bytes(self) -> int:
-        return self._pages(1)
-
-    def data_bytes(self) -> int:
-        """Private writable memory and the stack: what RLIMIT_DATA bounds, or a little more."""
-        return self._pages(5)
-
-    def _pages(self, field: int) -> int:
-        return int(os.pread(self._statm, 256, 0).split()[field]) * self._page_bytes
 
 
 def beat(line: ControlLine, pulse: Pulse, memory: Memory) -> threading.Thread:

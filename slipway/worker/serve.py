@@ -22,13 +22,14 @@ import msgspec
 from slipway.infer.runtime import Runtime
 from slipway.infer.tensor import Buffer
 from slipway.launchers.launcher import EXIT_OUT_OF_MEMORY
+from slipway.launchers.memory import Memory
 from slipway.logs import fields, new_correlation
 from slipway.wire.framing import WireError, encode, heads_of, tensors_of
 from slipway.wire.messages import Failed, Ran, Run
 from slipway.wire.source import FrameSink, FrameSource
 from slipway.worker.failure import code_of, ran_out_of_memory, words_of
 from slipway.worker.outputs import check_outputs
-from slipway.worker.pulse import Memory, Pulse
+from slipway.worker.pulse import Pulse
 from slipway.worker.sandbox import SandboxPlan
 
 SEND_BUFFER_BYTES = 4 * 2**20

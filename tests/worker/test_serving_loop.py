@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 from slipway.errors import InvalidInput, ModelFailure
 from slipway.infer.signature import Signature, TensorSpec
 from slipway.infer.tensor import Tensor
+from slipway.launchers.memory import Memory
 from slipway.testing.runtime import AFFINE, StubRuntime
 from slipway.wire.framing import encode, heads_of, recv_frame, tensors_of
 from slipway.wire.messages import Failed, LinkMessage, Ran, Run
 from slipway.worker.outputs import check_outputs
-from slipway.worker.pulse import Memory, Pulse
+from slipway.worker.pulse import Pulse
 from slipway.worker.sandbox import SandboxPlan
 from slipway.worker.serve import Desk, ServingLoop
 
