@@ -10,14 +10,22 @@ SlipwayError
 │   ├── UnsupportedMedia      a content type or encoding that no door speaks
 │   ├── MethodNotAllowed      the path exists, the verb does not
 │   ├── LengthRequired        a body whose length nobody told
-│   └── RequestTimeout        the client was too slow in sending it
+│   ├── RequestTimeout        the client was too slow in sending it
+│   ├── InvalidSpec           a spec or configuration that cannot be, with each place
+│   └── DigestMismatch        an artifact that is not the one that was declared
+├── Unauthenticated           no credential, or one that does not hold
+├── Forbidden                 a good credential that may not do this
 ├── NotFound                  no such path, model or version
 ├── Conflict                  true in itself, impossible in the present state
+│   └── PreconditionFailed    somebody else changed it first
 ├── Unsupported               a part of a protocol that this server does not have
 ├── Unavailable               nothing wrong with the request: try later or elsewhere
 │   ├── NotReady              no replica of the model can take it now
 │   ├── Draining              the server is on its way out
 │   ├── Overloaded            a bounded queue is full
+│   ├── RateLimited           the caller's own limit is used up
+│   ├── StoreUnavailable      the database cannot be reached, or the disk is full
+│   ├── NotLeader             this controller stands by; another one decides
 │   └── ReplicaLost           the replica died with the request, and so did the retry
 ├── DeadlineExceeded          the caller's deadline, or the SLO, passed first
 ├── Cancelled                 the caller went away
@@ -95,12 +103,38 @@ class RequestTimeout(BadRequest):
     code = "request_timeout"
 
 
+class InvalidSpec(BadRequest):
+    """`problems`: one line for each place that is wrong, `file:line:column: what, and what would be right`."""
+
+    code = "invalid_spec"
+
+    def __init__(self, message: str, *, problems: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.problems = problems or (message,)
+
+
+class DigestMismatch(BadRequest):
+    code = "digest_mismatch"
+
+
+class Unauthenticated(SlipwayError):
+    code = "unauthenticated"
+
+
+class Forbidden(SlipwayError):
+    code = "forbidden"
+
+
 class NotFound(SlipwayError):
     code = "not_found"
 
 
 class Conflict(SlipwayError):
     code = "conflict"
+
+
+class PreconditionFailed(Conflict):
+    code = "precondition_failed"
 
 
 class Unsupported(SlipwayError):
@@ -121,6 +155,18 @@ class Draining(Unavailable):
 
 class Overloaded(Unavailable):
     code = "overloaded"
+
+
+class RateLimited(Unavailable):
+    code = "rate_limited"
+
+
+class StoreUnavailable(Unavailable):
+    code = "store_unavailable"
+
+
+class NotLeader(Unavailable):
+    code = "not_leader"
 
 
 class ReplicaLost(Unavailable):

@@ -25,7 +25,7 @@ DRAWING = {
     "FACES": "cli web testing",
     "PROCESSES": "supervisor gateway worker controller batch edge",
     "ENGINE": "engine",
-    "LIMBS": "runtimes transports wire launchers store client",
+    "LIMBS": "runtimes transports wire launchers store auth client",
     "BRAINS": "schedule routing rollout autoscale monitor",
     "GROUND": "spec infer clock logs",
     "ROCK": "errors",
@@ -54,6 +54,16 @@ FRAMEWORK_ROOMS = {
     "pandas": "runtimes client",
     "grpc": "transports client",
     "pygrpc_native": "transports",
+    "sqlalchemy": "store",
+    "alembic": "store",
+    "fsspec": "store",
+    "jwt": "auth",
+    "argon2": "auth",
+    "fastapi": "controller",
+    "starlette": "controller",
+    "uvicorn": "controller",
+    "pydantic": "controller",
+    "yaml": "spec cli",
 }
 PLAIN_NAMES = "utils util common helpers helper manager managers misc _internal internal"
 PLAIN_CLASSES = ("Manager", "Helper", "Helpers", "Utils", "Util")

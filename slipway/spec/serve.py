@@ -55,7 +55,9 @@ class ReplicaSpec(msgspec.Struct, frozen=True):
 
 
 class ModelSpec(msgspec.Struct, frozen=True):
-    """`path`: a file or folder, or `module:Class`. `runtime` auto: recognised from the content."""
+    """`path`: a file or folder, or `module:Class`. `runtime` auto: recognised from the content. `environment`: what its
+    replicas find there, beside what the server itself has. `drain_s`: how long a load that is replaced may take to
+    finish what it accepted."""
 
     name: str
     path: str
@@ -68,10 +70,23 @@ class ModelSpec(msgspec.Struct, frozen=True):
     idempotent: bool = True
     trust_pickle: bool = False
     options: dict[str, str] = {}
+    environment: dict[str, str] = {}
+    drain_s: float = 30.0
+
+
+class Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Paths of PEM files, read again when they change. `client_ca`: whose client certificates are believed, '' for
+    none. `client`: none, optional, or required."""
+
+    certificate: str
+    key: str
+    client_ca: str = ""
+    client: str = "none"
 
 
 class Doors(msgspec.Struct, frozen=True):
-    """Public addresses. Port 0: any free one; -1: this door stays shut. Times in seconds, sizes in bytes."""
+    """Public addresses. Port 0: any free one; -1: this door stays shut. Times in seconds, sizes in bytes. `tls`: of all
+    three doors."""
 
     host: str = "127.0.0.1"
     http_port: int = 8080
@@ -84,6 +99,7 @@ class Doors(msgspec.Struct, frozen=True):
     idle_timeout_s: float = 75.0
     head_timeout_s: float = 20.0
     cors_origins: tuple[str, ...] = ()
+    tls: Tls | None = None
 
 
 class ServerSpec(msgspec.Struct, frozen=True):

@@ -14,11 +14,13 @@ CANCELLED = 1
 INVALID_ARGUMENT = 3
 DEADLINE_EXCEEDED = 4
 NOT_FOUND = 5
+PERMISSION_DENIED = 7
 RESOURCE_EXHAUSTED = 8
 FAILED_PRECONDITION = 9
 UNIMPLEMENTED = 12
 INTERNAL = 13
 UNAVAILABLE = 14
+UNAUTHENTICATED = 16
 
 _CODES: dict[type[SlipwayError], tuple[int, int]] = {
     errors.SlipwayError: (500, INTERNAL),
@@ -32,13 +34,21 @@ _CODES: dict[type[SlipwayError], tuple[int, int]] = {
     errors.MethodNotAllowed: (405, UNIMPLEMENTED),
     errors.LengthRequired: (411, INVALID_ARGUMENT),
     errors.RequestTimeout: (408, DEADLINE_EXCEEDED),
+    errors.InvalidSpec: (422, INVALID_ARGUMENT),
+    errors.DigestMismatch: (422, INVALID_ARGUMENT),
+    errors.Unauthenticated: (401, UNAUTHENTICATED),
+    errors.Forbidden: (403, PERMISSION_DENIED),
     errors.NotFound: (404, NOT_FOUND),
     errors.Conflict: (409, FAILED_PRECONDITION),
+    errors.PreconditionFailed: (412, FAILED_PRECONDITION),
     errors.Unsupported: (501, UNIMPLEMENTED),
     errors.Unavailable: (503, UNAVAILABLE),
     errors.NotReady: (503, UNAVAILABLE),
     errors.Draining: (503, UNAVAILABLE),
     errors.Overloaded: (429, RESOURCE_EXHAUSTED),
+    errors.RateLimited: (429, RESOURCE_EXHAUSTED),
+    errors.StoreUnavailable: (503, UNAVAILABLE),
+    errors.NotLeader: (503, UNAVAILABLE),
     errors.ReplicaLost: (503, UNAVAILABLE),
     errors.DeadlineExceeded: (504, DEADLINE_EXCEEDED),
     errors.Cancelled: (499, CANCELLED),  # nobody is there to read it; 499 is what access logs call it

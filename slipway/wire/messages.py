@@ -13,7 +13,9 @@ import msgspec
 
 from slipway.infer.runtime import ReplicaFacts
 from slipway.infer.service import ModelStatistics
+from slipway.spec.access import Access
 from slipway.spec.serve import ModelSpec, ServerSpec
+from slipway.spec.server import ServerConfig
 
 
 class TensorHead(msgspec.Struct, array_like=True, gc=False):
@@ -193,6 +195,118 @@ class Snapshot(msgspec.Struct, tag="snapshot"):
     rss_bytes: int = 0
 
 
+# --- control: supervisor and controller --------------------------------------------------------------------------
+
+
+class BeginController(msgspec.Struct, tag="begin_controller"):
+    """First to a controller. `addresses`: http, grpc and admin as a client calls them. `adopt`: what `slipway serve` runs
+    already; a store that is empty takes it over. The listening socket of the admin door comes with the process."""
+
+    config: ServerConfig
+    data_dir: str
+    database: str
+    artifacts: str
+    addresses: tuple[str, str, str]
+    owner_hash: str
+    supervisor_pid: int
+    adopt: list[ModelSpec] = []
+    log_json: bool = False
+    log_level: str = "info"
+
+
+class PlannedVersion(msgspec.Struct):
+    """A version that should run. `live`: it takes the requests that name no version."""
+
+    spec: ModelSpec
+    live: bool
+
+
+class Plan(msgspec.Struct, tag="plan"):
+    """From the controller: every version that should run, the whole truth. What is missing drains and ends. A
+    difference in `spec.replicas.count` alone scales; a version's other settings never change. `number` grows."""
+
+    number: int
+    versions: list[PlannedVersion]
+
+
+class ReplicaSeen(msgspec.Struct):
+    """See `spec.resources.Replica`."""
+
+    index: int
+    generation: int
+    pid: int
+    state: str
+    stage: str
+    restarts: int
+    trouble: str
+    last_end: str
+    threads: int
+    sandbox: str
+    memory_bytes: int
+    cpu_s: float
+    busy_s: float
+    load: float
+    batches: int
+
+
+class VersionSeen(msgspec.Struct):
+    """`stage`: loading (not every replica was ready yet), probing (gateways try it), ready (every gateway got an answer
+    from it), leaving (it finishes what it accepted). `error_code`, `error`: why its load or probe failed for the first time,
+    the model's own words; it is tried again until the plan drops it. `live`: the gateways were told so."""
+
+    model: str
+    version: str
+    stage: str
+    live: bool
+    wanted: bool
+    error_code: str
+    error: str
+    facts: ReplicaFacts | None
+    replicas: list[ReplicaSeen]
+
+
+class GatewaySeen(msgspec.Struct):
+    number: int
+    generation: int
+    pid: int
+    state: str
+    restarts: int
+    trouble: str
+    memory_bytes: int
+    cpu_s: float
+
+
+class Observed(msgspec.Struct, tag="observed"):
+    """To the controller, whenever something moved (soon, several changes at once) and at least once in 5 s: everything
+    that runs. `plan`: the number of the last plan that every gateway follows; 0 before the first."""
+
+    plan: int
+    versions: list[VersionSeen]
+    gateways: list[GatewaySeen]
+    draining: bool
+
+
+class MetricsRequest(msgspec.Struct, tag="metrics_request"):
+    """From the controller: ask every gateway for its numbers. Answered by Metrics with the same number."""
+
+    number: int
+
+
+class Metrics(msgspec.Struct, tag="metrics"):
+    """Summed over the gateways, exactly, and what the supervisor itself counts. `statistics` likewise."""
+
+    number: int
+    series: list[Series]
+
+
+class AccessSeen(msgspec.Struct, tag="access_seen"):
+    """From a gateway, at most once a second and only where there is something: who was let in (Caller.id to seconds since
+    1970) and who was not: (kind of failure, credential's prefix or name, address of the peer) to how often."""
+
+    used: dict[str, float] = {}
+    refused: list[tuple[str, str, str, int]] = []
+
+
 ControlMessage = (
     BeginWorker
     | BeginGateway
@@ -207,4 +321,11 @@ ControlMessage = (
     | RepositoryChanged
     | SnapshotRequest
     | Snapshot
+    | BeginController
+    | Plan
+    | Observed
+    | MetricsRequest
+    | Metrics
+    | Access
+    | AccessSeen
 )
