@@ -5,11 +5,11 @@ Only shapes and defaults live here. `spec.reading` makes them of YAML or JSON, w
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
-API_VERSION = "slipway.dev/v1"
+API_VERSION: Final = "slipway.dev/v1"
 
 
 class Replicas(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
