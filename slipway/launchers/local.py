@@ -15,7 +15,7 @@ from slipway.errors import SetupError
 from slipway.launchers.launcher import ChildPlan
 
 CONTROL_FD = "SLIPWAY_CONTROL_FD"
-LISTEN_FD = "SLIPWAY_LISTEN_FD"
+LISTEN_FDS = "SLIPWAY_LISTEN_FDS"
 TITLE = "SLIPWAY_TITLE"
 PARENT_PID = "SLIPWAY_PARENT_PID"
 
@@ -73,36 +73,50 @@ class LocalLauncher:
 
     def launch(self, plan: ChildPlan) -> LocalChild:
         ours, theirs = socket.socketpair()
-        inherited = [theirs]
         environment = os.environ | plan.environment
-        try:
-            if plan.listen:
-                listener = socket.socket(socket.AF_UNIX)
-                inherited.append(listener)
-                listener.bind(plan.listen)
-                listener.listen(BACKLOG)
-                environment[LISTEN_FD] = str(listener.fileno())
-            environment |= {CONTROL_FD: str(theirs.fileno()), TITLE: plan.title, PARENT_PID: str(os.getpid())}
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-m", plan.module],
-                stdin=subprocess.DEVNULL,
-                pass_fds=[end.fileno() for end in inherited],
-                env=environment,
-                process_group=0,
-            )
-        except OSError as error:
-            ours.close()
-            if len(inherited) > 1:
-                Path(plan.listen).unlink(missing_ok=True)
-            raise SetupError(f"cannot start {plan.title!r}: {error}") from error
-        finally:
-            for end in inherited:
-                end.close()
+        with contextlib.ExitStack() as ends:
+            ends.enter_context(theirs)
+            try:
+                listeners = [*plan.listeners, *([ends.enter_context(_listen(plan.listen))] if plan.listen else [])]
+                fds = [end.fileno() for end in (theirs, *listeners)]
+                environment |= {
+                    CONTROL_FD: str(fds[0]),
+                    LISTEN_FDS: ",".join(map(str, fds[1:])),
+                    TITLE: plan.title,
+                    PARENT_PID: str(os.getpid()),
+                }
+                output = ends.enter_context(Path(plan.output).open("ab", buffering=0)) if plan.output else None
+                process = subprocess.Popen(
+                    [sys.executable, "-P", "-m", plan.module],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    pass_fds=fds,
+                    env=environment,
+                    process_group=0,
+                )
+            except OSError as error:
+                ours.close()
+                if plan.listen:
+                    Path(plan.listen).unlink(missing_ok=True)
+                raise SetupError(f"cannot start {plan.title!r}: {error}") from error
         return LocalChild(process, ours, plan.listen)
 
 
-def begin_child(*, death_signal: int = signal.SIGKILL) -> tuple[socket.socket, socket.socket | None]:
-    """First thing in a child's `main`: its title, its fate and its ends of the control line and listening socket.
+def _listen(path: str) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        listener.bind(path)
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def begin_child(*, death_signal: int = signal.SIGKILL) -> tuple[socket.socket, list[socket.socket]]:
+    """First thing in a child's `main`: its title, its fate, its end of the control line, and the sockets that listen
+    for it.
 
     The child gets `death_signal` when its parent dies, and leaves Ctrl-C to the parent, which drains. Raises
     SetupError when it was not started by a launcher.
@@ -120,8 +134,7 @@ def begin_child(*, death_signal: int = signal.SIGKILL) -> tuple[socket.socket, s
 
         setproctitle(os.environ.pop(TITLE, "slipway"))
     line = _inherited(os.environ.pop(CONTROL_FD))
-    listen_fd = os.environ.pop(LISTEN_FD, "")
-    return line, _inherited(listen_fd) if listen_fd else None
+    return line, [_inherited(fd) for fd in os.environ.pop(LISTEN_FDS, "").split(",") if fd]
 
 
 def _keep_freed_memory(libc: ctypes.CDLL) -> None:

@@ -107,13 +107,14 @@ class Beat(msgspec.Struct, tag="beat"):
     """A worker's sign of life, about twice a second.
 
     `busy_s`: how long the batch at hand has been computing, 0 when idle. Without a beat, or with too long a batch, a
-    replica counts as hung.
+    replica counts as hung. `computed_s`: time inside the model so far, without the batch at hand.
     """
 
     busy_s: float
     batches: int
     rss_bytes: int
     cpu_s: float
+    computed_s: float = 0.0
 
 
 class ReplicaAddress(msgspec.Struct):
@@ -128,7 +129,8 @@ class ReplicaAddress(msgspec.Struct):
 class VersionRoutes(msgspec.Struct):
     """`facts` is None until a replica was ready once. `failure`: why there is none, in words for a person.
 
-    `wanted` False: unloaded on purpose; it is in the repository but does not serve.
+    `wanted` False: unloaded on purpose; it is in the repository but does not serve. `live`: it takes the requests that
+    name no version. `leaving`: it finishes what it accepted and takes nothing new.
     """
 
     spec: ModelSpec
@@ -136,6 +138,8 @@ class VersionRoutes(msgspec.Struct):
     facts: ReplicaFacts | None = None
     failure: str = ""
     wanted: bool = True
+    live: bool = True
+    leaving: bool = False
 
 
 class Routes(msgspec.Struct, tag="routes"):
@@ -164,6 +168,22 @@ class RepositoryChange(msgspec.Struct, tag="repository_change"):
 
 class RepositoryChanged(msgspec.Struct, tag="repository_changed"):
     """`code` '' is success, otherwise that of an error with `message`."""
+
+    number: int
+    code: str = ""
+    message: str = ""
+
+
+class Probe(msgspec.Struct, tag="probe"):
+    """To a gateway: send a made-up request through your own engine to this version. Answered by Probed."""
+
+    number: int
+    model: str
+    version: str
+
+
+class Probed(msgspec.Struct, tag="probed"):
+    """`code` '' is success, otherwise that of the error with `message`."""
 
     number: int
     code: str = ""
@@ -321,6 +341,8 @@ ControlMessage = (
     | RepositoryChanged
     | SnapshotRequest
     | Snapshot
+    | Probe
+    | Probed
     | BeginController
     | Plan
     | Observed

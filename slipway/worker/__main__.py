@@ -29,12 +29,12 @@ logger = logging.getLogger("slipway.worker")
 
 def main() -> NoReturn:
     faulthandler.enable()  # a crash in native code leaves at least a trace of where
-    socket_of_control, listener = begin_child()
+    socket_of_control, listeners = begin_child()
     line = ControlLine(socket_of_control)
     begin = line.hear()
     if begin is None:
         os._exit(EXIT_ORPHANED)
-    if not isinstance(begin, BeginWorker) or listener is None:
+    if not isinstance(begin, BeginWorker) or len(listeners) != 1:
         raise SetupError("a worker begins with BeginWorker and a listening socket")
     spec = begin.spec
     title = f"worker {spec.name} {spec.version} #{begin.index}"
@@ -45,7 +45,7 @@ def main() -> NoReturn:
     except BaseException as error:
         _refuse(line, begin, error)
     logger.info("ready", extra=fields(model=spec.name, version=spec.version, sandbox=started.facts.sandbox))
-    _serve(started, line, listener, memory)
+    _serve(started, line, listeners[0], memory)
     _leave(0)
 
 

@@ -20,7 +20,8 @@ INTERVAL_S = 0.5
 
 
 class Pulse:
-    """`since`: when the batch at hand was begun (monotonic seconds), 0 while idle; `batches`: how many were begun.
+    """`since`: when the batch at hand was begun (monotonic seconds), 0 while idle; `batches`: how many were begun;
+    `computed_s`: how long those took that are over.
 
     Only the serving thread writes them and only the beating thread reads them, each a single reference: no lock.
     """
@@ -28,6 +29,7 @@ class Pulse:
     def __init__(self) -> None:
         self.since = 0.0
         self.batches = 0
+        self.computed_s = 0.0
 
     def busy_s(self) -> float:
         since = self.since
@@ -46,7 +48,8 @@ def _beat(line: ControlLine, pulse: Pulse, memory: Memory) -> None:
     watch.register(line.fileno(), select.POLLHUP | select.POLLERR)
     try:
         while True:
-            line.say(Beat(pulse.busy_s(), pulse.batches, memory.resident_bytes(), time.process_time()))
+            rss_bytes, cpu_s = memory.resident_bytes(), time.process_time()
+            line.say(Beat(pulse.busy_s(), pulse.batches, rss_bytes, cpu_s, pulse.computed_s))
             if watch.poll(INTERVAL_S * 1000):
                 break
     except OSError:

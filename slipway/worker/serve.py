@@ -73,6 +73,7 @@ class Desk:
             return encode(self._failure(run.batch, error))
         finally:
             pulse.since = 0.0
+            pulse.computed_s += (time.monotonic_ns() - began_ns) / 1e9
 
     def _failure(self, batch: int, error: BaseException) -> Failed:
         if self._memory_is_up(error):

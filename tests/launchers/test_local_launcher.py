@@ -25,7 +25,7 @@ import json, os, signal, subprocess, sys, time
 from slipway.launchers.local import begin_child
 from slipway.wire.control import ControlLine
 from slipway.wire.messages import Progress
-line, listener = begin_child()
+line, listeners = begin_child()
 control = ControlLine(line)
 """
 
@@ -88,7 +88,7 @@ def test_a_child_has_its_title_its_environment_and_a_line(launch: Launch) -> Non
 
 def test_nobody_comes_too_early_for_the_listening_socket(launch: Launch, tmp_path: Path) -> None:
     path = str(tmp_path / "door")
-    child = launch("link, _ = listener.accept(); link.sendall(b'welcome'); control.hear()", listen=path)
+    child = launch("link, _ = listeners[0].accept(); link.sendall(b'welcome'); control.hear()", listen=path)
     with socket.socket(socket.AF_UNIX) as caller:
         caller.settimeout(10)
         caller.connect(path)  # at once: the child has hardly begun
