@@ -9,9 +9,10 @@ import socket
 from importlib.metadata import version as package_version
 from typing import TYPE_CHECKING
 
-from slipway.errors import MissingExtra, SetupError
+from slipway.errors import MissingExtra, SetupError, SlipwayError
 from slipway.gateway.control import SupervisorLine
 from slipway.gateway.numbers import snapshot
+from slipway.gateway.probe import probe
 from slipway.gateway.service import GatewayService
 from slipway.launchers.launcher import EXIT_ORPHANED, EXIT_SETUP_FAILED
 from slipway.transports.http.server import HttpDoor, open_http_door
@@ -20,6 +21,8 @@ from slipway.wire.messages import (
     BeginGateway,
     ControlMessage,
     Drain,
+    Probe,
+    Probed,
     Ready,
     RepositoryChanged,
     Routes,
@@ -41,6 +44,7 @@ class Gateway:
         self._control = control
         self._over: asyncio.Future[tuple[float, int]] = asyncio.get_running_loop().create_future()
         self._line: SupervisorLine | None = None
+        self._errands: set[asyncio.Task[None]] = set()
         self._package_version = package_version("slipway")
         self.service = GatewayService(
             version=self._package_version, ask=self._say, serving_changed=lambda ready: self._say(Serving(ready))
@@ -116,8 +120,19 @@ class Gateway:
             self._say(snapshot(message.number, self.service, connections))
         elif isinstance(message, RepositoryChanged):
             self.service.changed(message)
+        elif isinstance(message, Probe):
+            errand = asyncio.get_running_loop().create_task(self._probe(message))
+            self._errands.add(errand)
+            errand.add_done_callback(self._errands.discard)
         elif isinstance(message, Drain) and not self._over.done():
             self._over.set_result((self._spec.drain_s, 0))
+
+    async def _probe(self, asked: Probe) -> None:
+        try:
+            error = await probe(self.service.version_of(asked.model, asked.version))
+        except SlipwayError as refusal:  # it is gone already
+            error = refusal
+        self._say(Probed(asked.number, error.code, error.message) if error else Probed(asked.number))
 
     def _orphaned(self) -> None:
         """The supervisor is gone, so the workers are as well: clean up after all of us and go."""

@@ -47,7 +47,7 @@ class GatewayService:
         self._versions: dict[tuple[str, str], Version] = {}
         self._numbers = itertools.count(1)
         self._asked: dict[int, Loaded] = {}
-        self._serving = False
+        self._serving = self._told = False
         self.draining = False
         self.unrouted: Counter[tuple[str, str]] = Counter()
         self.tracing: Tracing | None = None
@@ -56,6 +56,7 @@ class GatewayService:
 
     def apply(self, routes: Routes) -> None:
         """Take over the whole truth of which versions should serve, and where."""
+        self._told = False  # until all of it is taken over
         kept: dict[tuple[str, str], Version] = {}
         for entry in routes.versions:
             key = (entry.spec.name, entry.spec.version)
@@ -64,12 +65,18 @@ class GatewayService:
         gone, self._versions = self._versions, kept
         for version in gone.values():
             version.close()
-        self._table = VersionTable((name, number, version) for (name, number), version in kept.items())
+        entries = []
         for entry in routes.versions:
-            kept[entry.spec.name, entry.spec.version].apply(entry)
+            spec = entry.spec
+            entries.append((spec.name, spec.version, entry.live and not entry.leaving, kept[spec.name, spec.version]))
+            kept[spec.name, spec.version].apply(entry)
+        self._table = VersionTable(entries, absent=routes.absent)
+        self._told = True
         self._changed()
 
     def _changed(self) -> None:
+        if not self._told:
+            return
         ready = self.ready()
         if ready != self._serving:
             self._serving = ready
@@ -81,6 +88,10 @@ class GatewayService:
         if done is not None:
             kind = _ERRORS.get(answer.code, SlipwayError)
             done(kind(answer.message) if answer.code else None)
+
+    def version_of(self, model: str, version: str) -> Version:
+        """Raises NotFound, NotReady."""
+        return self._table.find(model, version)
 
     def versions(self) -> list[Version]:
         return list(self._versions.values())
@@ -95,8 +106,8 @@ class GatewayService:
         return True
 
     def ready(self) -> bool:
-        wanted = [version for version in self._versions.values() if version.routes.wanted]
-        return not self.draining and bool(self._versions) and all(version.ready for version in wanted)
+        """Routes were told, and everything that should serve can."""
+        return self._told and not self.draining and all(version.settled for version in self._versions.values())
 
     def model_ready(self, model: str, version: str = "") -> bool:
         return self._table.find(model, version).ready and not self.draining
@@ -171,7 +182,7 @@ class GatewayService:
         try:
             if self.draining:
                 raise Draining("the server is shutting down and takes no new requests", retry_after_s=1.0)
-            engine = version.engine
+            engine = version.accepting
             if engine is None or not engine.replicas:
                 raise version.not_ready()
             rows, key = version.measure(request.inputs)

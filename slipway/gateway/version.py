@@ -26,7 +26,7 @@ MAX_FORMS = 4096
 class Version:
     """`engine` is None until a replica was ready once: before that nobody knows the signature.
 
-    `refused`: answers that met no engine, by (protocol, error code).
+    `accepting`: the engine, while new requests may go to it. `refused`: answers that met no engine, by (protocol, error code).
     """
 
     def __init__(self, routes: VersionRoutes, *, changed: Callable[[], None]) -> None:
@@ -42,6 +42,7 @@ class Version:
         self._changed = changed
         self._links: dict[tuple[int, int], Link] = {}
         self._connecting: dict[tuple[int, int], asyncio.Task[None]] = {}
+        self.accepting: Engine | None = None
 
     def measure(self, inputs: Sequence[Tensor]) -> tuple[int, int]:
         """Check inputs against the signature: the rows that they hold, and the number of their batch key.
@@ -79,12 +80,21 @@ class Version:
 
     @property
     def ready(self) -> bool:
-        return self.routes.wanted and self.engine is not None and self.engine.replicas > 0
+        routes = self.routes
+        return routes.wanted and not routes.leaving and self.engine is not None and self.engine.replicas > 0
+
+    @property
+    def settled(self) -> bool:
+        """Nothing stands between it and what its routes say: a live one has a replica, and so has one that could."""
+        routes = self.routes
+        return self.ready or not routes.wanted or routes.leaving or not (routes.live or routes.replicas)
 
     def not_ready(self) -> NotReady:
         """Why it cannot serve, for whoever asked."""
         routes = self.routes
         label = f"model {routes.spec.name!r} {routes.spec.version}"
+        if routes.leaving:
+            return NotReady(f"{label} is on its way out and takes no new requests")
         if not routes.wanted:
             return NotReady(f"{label} is not loaded; load it through the model repository")
         if routes.failure:
@@ -112,6 +122,7 @@ class Version:
         for key in [key for key in self._links if key not in wanted]:
             self._links.pop(key).retire()
         self._connect_missing(wait_s=0.0)
+        self.accepting = self.engine if routes.wanted and not routes.leaving else None
         if not routes.wanted and self.engine is not None:
             self.engine.fail_waiting(self.not_ready())
         self._changed()
@@ -155,6 +166,7 @@ class Version:
     def close(self) -> None:
         self.routes = msgspec.structs.replace(self.routes, replicas=[])
         self._stop_connecting(set(self._connecting))
+        self.accepting = None
         if self.engine is not None:
             self.engine.close(self.not_ready())
         self._links.clear()

@@ -17,9 +17,9 @@ import onnxruntime as ort
 
 from slipway.errors import LoadFailure
 from slipway.infer.arrays import to_array
+from slipway.infer.example import zeros
 from slipway.infer.signature import Signature, TensorSpec
 from slipway.infer.tensor import Tensor
-from slipway.runtimes.batches import zeros
 from slipway.runtimes.declared import parse_spec
 from slipway.runtimes.onnx_values import clean, from_ort_value, ort_value, text_array
 

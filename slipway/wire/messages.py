@@ -143,9 +143,11 @@ class VersionRoutes(msgspec.Struct):
 
 
 class Routes(msgspec.Struct, tag="routes"):
-    """The whole truth for a gateway: every version that should serve, and where. Replaces what was before."""
+    """The whole truth for a gateway: every version that should serve, and where. Replaces what was before. `absent`:
+    models that are declared though nothing of them runs, and why."""
 
     versions: list[VersionRoutes]
+    absent: dict[str, str] = {}
 
 
 class Serving(msgspec.Struct, tag="serving"):
@@ -243,10 +245,12 @@ class PlannedVersion(msgspec.Struct):
 
 class Plan(msgspec.Struct, tag="plan"):
     """From the controller: every version that should run, the whole truth. What is missing drains and ends. A
-    difference in `spec.replicas.count` alone scales; a version's other settings never change. `number` grows."""
+    difference in `spec.replicas.count` alone scales; a version's other settings never change. `number` grows.
+    `absent`: deployments of which nothing should run, and why, for those who call them: `it is stopped`."""
 
     number: int
     versions: list[PlannedVersion]
+    absent: dict[str, str] = {}
 
 
 class ReplicaSeen(msgspec.Struct):
