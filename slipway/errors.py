@@ -158,7 +158,22 @@ class Overloaded(Unavailable):
 
 
 class RateLimited(Unavailable):
+    """`limit`: how much the caller has of what is used up, 0 where that is no number; whole again in `reset_s`."""
+
     code = "rate_limited"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_s: float | None = None,
+        correlation: str = "",
+        limit: int = 0,
+        reset_s: float = 0.0,
+    ) -> None:
+        super().__init__(message, retry_after_s=retry_after_s, correlation=correlation)
+        self.limit = limit
+        self.reset_s = reset_s
 
 
 class StoreUnavailable(Unavailable):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
-from slipway.errors import Draining, InvalidInput, NotFound, SlipwayError, every_error
+from slipway.errors import Draining, InvalidInput, SlipwayError, every_error
 from slipway.gateway.version import Version
+from slipway.infer.guard import UNGUARDED, Guard, Identity
 from slipway.infer.request import Done, Request
 from slipway.infer.service import (
     DurationStatistic,
@@ -51,6 +53,7 @@ class GatewayService:
         self.draining = False
         self.unrouted: Counter[tuple[str, str]] = Counter()
         self.tracing: Tracing | None = None
+        self.guard: Guard = UNGUARDED
 
     # --- routes ---------------------------------------------------------------------------------------------------
 
@@ -89,6 +92,10 @@ class GatewayService:
             kind = _ERRORS.get(answer.code, SlipwayError)
             done(kind(answer.message) if answer.code else None)
 
+    def _find(self, model: str, version: str, caller: Identity | None) -> Version:
+        """For the eyes of `caller`: what he may not see is not named to him."""
+        return self._table.find(model, version, sees=partial(self.guard.sees, caller))
+
     def version_of(self, model: str, version: str) -> Version:
         """Raises NotFound, NotReady."""
         return self._table.find(model, version)
@@ -109,33 +116,37 @@ class GatewayService:
         """Routes were told, and everything that should serve can."""
         return self._told and not self.draining and all(version.settled for version in self._versions.values())
 
-    def model_ready(self, model: str, version: str = "") -> bool:
-        return self._table.find(model, version).ready and not self.draining
+    def model_ready(self, model: str, version: str = "", *, caller: Identity | None = None) -> bool:
+        return self._find(model, version, caller).ready and not self.draining
 
     def server_metadata(self) -> ServerMetadata:
         return ServerMetadata("slipway", self._version, EXTENSIONS)
 
-    def model_metadata(self, model: str, version: str = "") -> ModelMetadata:
-        found = self._table.find(model, version)
+    def model_metadata(self, model: str, version: str = "", *, caller: Identity | None = None) -> ModelMetadata:
+        found = self._find(model, version, caller)
         facts = found.routes.facts
         if facts is None:
             raise found.not_ready()
         versions = tuple(self._table.versions(model))
         return ModelMetadata(model, versions, facts.platform, facts.signature, found.routes.spec.batching.max_rows)
 
-    def statistics(self, model: str = "", version: str = "") -> list[ModelStatistics]:
+    def statistics(
+        self, model: str = "", version: str = "", *, caller: Identity | None = None
+    ) -> list[ModelStatistics]:
         if version:
-            found = [self._table.find(model, version)]
+            found = [self._find(model, version, caller)]
         elif model:
-            found = list(self._table.versions(model).values())
+            found = list(self._table.versions(model, sees=partial(self.guard.sees, caller)).values())
         else:
-            found = self._table.all()
+            found = [item for item in self._table.all() if self.guard.sees(caller, item.routes.spec.name)]
         return [_statistics(item) for item in found]
 
-    def index(self, *, ready_only: bool = False) -> list[IndexEntry]:
+    def index(self, *, ready_only: bool = False, caller: Identity | None = None) -> list[IndexEntry]:
         entries = []
         for version in self._table.all():
             routes = version.routes
+            if not self.guard.sees(caller, routes.spec.name):
+                continue
             if version.ready:
                 entries.append(IndexEntry(routes.spec.name, routes.spec.version, "READY"))
             elif not ready_only:
@@ -144,14 +155,14 @@ class GatewayService:
                 entries.append(IndexEntry(routes.spec.name, routes.spec.version, state, reason))
         return entries
 
-    def load(self, model: str, done: Loaded) -> None:
-        self._change(model, done, load=True)
+    def load(self, model: str, done: Loaded, *, caller: Identity | None = None) -> None:
+        self._change(model, done, load=True, caller=caller)
 
-    def unload(self, model: str, done: Loaded) -> None:
-        self._change(model, done, load=False)
+    def unload(self, model: str, done: Loaded, *, caller: Identity | None = None) -> None:
+        self._change(model, done, load=False, caller=caller)
 
-    def _change(self, model: str, done: Loaded, *, load: bool) -> None:
-        self._table.find(model)
+    def _change(self, model: str, done: Loaded, *, load: bool, caller: Identity | None) -> None:
+        self._find(model, "", caller)
         number = next(self._numbers)
         self._asked[number] = done
         self._ask(RepositoryChange(number, model, load))
@@ -170,13 +181,17 @@ class GatewayService:
     def refused(self, model: str, protocol: str, error: SlipwayError) -> None:
         try:
             self._table.find(model).refused[protocol, error.code] += 1
-        except NotFound:  # a name that a client made up must not become a label
+        except SlipwayError:  # a name that a client made up must not become a label
             self.unrouted[protocol, error.code] += 1
 
     def _infer(self, request: Request, done: Done) -> Ticket | None:
+        caller = request.caller
         try:
-            version = self._table.find(request.model, request.version)
-        except NotFound as error:
+            if caller is None:
+                version = self._table.find(request.model, request.version)
+            else:
+                version = self._find(request.model, request.version, caller)
+        except SlipwayError as error:
             self.unrouted[request.protocol, error.code] += 1
             raise
         try:
@@ -188,9 +203,17 @@ class GatewayService:
             rows, key = version.measure(request.inputs)
             if request.outputs is not None and not version.output_names.issuperset(request.outputs):
                 raise InvalidInput(_unknown_output(version, request.outputs))
-            if version.cached is not None:
-                return version.cached.submit(request, rows=rows, done=done, key=key)
-            return engine.submit(request, rows=rows, done=done, key=key)
+            if caller is not None:
+                left = self.guard.spend(caller, request.model, rows)
+                request.allowance = request.allowance or left
+            try:
+                if version.cached is not None:
+                    return version.cached.submit(request, rows=rows, done=done, key=key)
+                return engine.submit(request, rows=rows, done=done, key=key)
+            except SlipwayError:
+                if caller is not None:
+                    self.guard.refund(caller, request.model, rows)
+                raise
         except SlipwayError as error:
             version.refused[request.protocol, error.code] += 1
             raise

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from slipway.errors import InvalidOutput, MalformedRequest, SlipwayError
+from slipway.infer.guard import Allowance, Identity
 from slipway.infer.tensor import DATATYPES, Tensor, row_offsets
 
 NEVER = math.inf
@@ -20,6 +21,7 @@ class Request(msgspec.Struct, gc=False):
     """`outputs`: the names asked for, or None for all. `deadline`: seconds on the monotonic clock.
 
     `priority`: 0 is the most urgent; the scheduler clips it to its own range. `trace`: the W3C traceparent.
+    `caller`: who asks, None where nobody was asked who he is. `allowance`: what is left to him, where that is limited.
     """
 
     model: str
@@ -32,6 +34,8 @@ class Request(msgspec.Struct, gc=False):
     priority: int = 1
     trace: str = ""
     protocol: str = "http"
+    caller: Identity | None = None
+    allowance: Allowance | None = None
 
 
 class BatchOutputs:

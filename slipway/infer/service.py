@@ -8,6 +8,7 @@ from typing import Protocol
 import msgspec
 
 from slipway.errors import SlipwayError
+from slipway.infer.guard import Guard, Identity
 from slipway.infer.request import Done, Request
 from slipway.infer.signature import Signature
 
@@ -82,7 +83,11 @@ class Service(Protocol):
 
     Methods that name a model raise NotFound (with the nearest name) for an unknown model or version, and
     NotReady where the answer needs a replica that has loaded and none has. `version` '' is the live policy's.
+    `caller`: for whose eyes the answer is; what he may not see is left out, also of hints. None sees everything.
+    Whether he may ask at all is not looked at here: doors have asked the `guard` before.
     """
+
+    guard: Guard
 
     def live(self) -> bool: ...
 
@@ -90,23 +95,27 @@ class Service(Protocol):
         """Every model that should serve has a replica that can."""
         ...
 
-    def model_ready(self, model: str, version: str = "") -> bool: ...
+    def model_ready(self, model: str, version: str = "", *, caller: Identity | None = None) -> bool: ...
 
     def server_metadata(self) -> ServerMetadata: ...
 
-    def model_metadata(self, model: str, version: str = "") -> ModelMetadata: ...
+    def model_metadata(self, model: str, version: str = "", *, caller: Identity | None = None) -> ModelMetadata: ...
 
-    def statistics(self, model: str = "", version: str = "") -> list[ModelStatistics]:
+    def statistics(
+        self, model: str = "", version: str = "", *, caller: Identity | None = None
+    ) -> list[ModelStatistics]:
         """Of one version, of all of one model's, or of every one."""
         ...
 
-    def index(self, *, ready_only: bool = False) -> list[IndexEntry]: ...
+    def index(self, *, ready_only: bool = False, caller: Identity | None = None) -> list[IndexEntry]: ...
 
-    def load(self, model: str, done: Callable[[SlipwayError | None], None]) -> None:
+    def load(self, model: str, done: Callable[[SlipwayError | None], None], *, caller: Identity | None = None) -> None:
         """(Re)load a model of the repository; `done` when it serves or has failed."""
         ...
 
-    def unload(self, model: str, done: Callable[[SlipwayError | None], None]) -> None: ...
+    def unload(
+        self, model: str, done: Callable[[SlipwayError | None], None], *, caller: Identity | None = None
+    ) -> None: ...
 
     def infer(self, request: Request, done: Done) -> Ticket | None:
         """Check, queue, compute. `done` is called exactly once, perhaps before this returns (then None)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Generic, TypeVar
 
@@ -38,9 +38,9 @@ class VersionTable(Generic[T]):
             if live:
                 self._live[model] = target  # sorted: the highest comes last
 
-    def find(self, model: str, version: str = "") -> T:
-        """Raises NotFound that names the nearest model, or the versions that there are, and NotReady for a model that
-        is known and has no live version. `1` finds `v1`."""
+    def find(self, model: str, version: str = "", *, sees: Callable[[str], bool] | None = None) -> T:
+        """Raises NotFound that names the nearest model of those that whoever asks `sees`, or the versions that there
+        are, and NotReady for a model that is known and has no live version. `1` finds `v1`."""
         if not version:
             live = self._live.get(model)
             if live is not None:
@@ -49,7 +49,7 @@ class VersionTable(Generic[T]):
         if model in self._absent and not (versions and version):
             raise NotReady(f"model {model!r} does not serve: {self._absent[model]}", retry_after_s=5.0)
         if versions is None:
-            raise NotFound(f"no model {model[:128]!r}{self._hint(model)}")
+            raise NotFound(f"no model {model[:128]!r}{self._hint(model, sees)}")
         if not version:
             there = ", ".join(versions)
             raise NotReady(f"model {model!r} has no live version yet; on its way: {there}", retry_after_s=1.0)
@@ -58,17 +58,17 @@ class VersionTable(Generic[T]):
             raise NotFound(f"model {model!r} has no version {version[:128]!r}; it has {', '.join(versions)}")
         return target
 
-    def versions(self, model: str) -> dict[str, T]:
+    def versions(self, model: str, *, sees: Callable[[str], bool] | None = None) -> dict[str, T]:
         """All versions of a model that run, lowest first. Raises NotFound, NotReady."""
         if model not in self._versions:
-            self.find(model)
+            self.find(model, sees=sees)
         return self._versions[model]
 
     def all(self) -> list[T]:
         return [target for versions in self._versions.values() for target in versions.values()]
 
-    def _hint(self, model: str) -> str:
-        known = sorted(self._versions.keys() | self._absent.keys())
+    def _hint(self, model: str, sees: Callable[[str], bool] | None) -> str:
+        known = sorted(name for name in self._versions.keys() | self._absent.keys() if sees is None or sees(name))
         near = get_close_matches(model, known, n=1)
         if near:
             return f"; did you mean {near[0]!r}?"

@@ -15,6 +15,7 @@ from difflib import get_close_matches
 import msgspec
 
 from slipway.errors import DeadlineExceeded, InvalidInput, NotFound, NotReady, SlipwayError
+from slipway.infer.guard import UNGUARDED, Guard, Identity
 from slipway.infer.request import NEVER, Done, Request, Response
 from slipway.infer.service import (
     BatchStatistic,
@@ -63,12 +64,14 @@ class StubService:
     - `delay_s`: answer that much later; `hold`: answer only at `release()`
     - `is_live`, `is_ready`; `models[name].ready`
     - `load_outcome`: what load and unload end with
+    - `guard`: who is asked about callers; nobody by default
 
     For a test to look at: `requests` (all that came), `cancelled` (those whose client went away), `held`.
     """
 
     def __init__(self) -> None:
         self.models = _stub_models()
+        self.guard: Guard = UNGUARDED
         self.fail: SlipwayError | None = None
         self.refuse: Exception | None = None
         self.delay_s = 0.0
@@ -87,18 +90,20 @@ class StubService:
     def ready(self) -> bool:
         return self.is_ready and all(model.ready for model in self.models.values())
 
-    def model_ready(self, model: str, version: str = "") -> bool:
-        return self._find(model, version).ready
+    def model_ready(self, model: str, version: str = "", *, caller: Identity | None = None) -> bool:
+        return self._find(model, version, caller).ready
 
     def server_metadata(self) -> ServerMetadata:
         return ServerMetadata("slipway", "0.0.0", ("model_repository", "statistics"))
 
-    def model_metadata(self, model: str, version: str = "") -> ModelMetadata:
-        return ModelMetadata(model, ("v1",), "stub", self._find(model, version).signature)
+    def model_metadata(self, model: str, version: str = "", *, caller: Identity | None = None) -> ModelMetadata:
+        return ModelMetadata(model, ("v1",), "stub", self._find(model, version, caller).signature)
 
-    def statistics(self, model: str = "", version: str = "") -> list[ModelStatistics]:
-        names = [model] if model else list(self.models)
-        found = {name: self._find(name, version) for name in names}
+    def statistics(
+        self, model: str = "", version: str = "", *, caller: Identity | None = None
+    ) -> list[ModelStatistics]:
+        names = [model] if model else self._seen(caller)
+        found = {name: self._find(name, version, caller) for name in names}
         return [
             ModelStatistics(
                 name,
@@ -113,24 +118,26 @@ class StubService:
             for name, stub in found.items()
         ]
 
-    def index(self, *, ready_only: bool = False) -> list[IndexEntry]:
+    def index(self, *, ready_only: bool = False, caller: Identity | None = None) -> list[IndexEntry]:
         return [
             IndexEntry(name, "v1", "READY" if model.ready else "UNAVAILABLE", "" if model.ready else "unloaded")
             for name, model in self.models.items()
-            if model.ready or not ready_only
+            if (model.ready or not ready_only) and self.guard.sees(caller, name)
         ]
 
-    def load(self, model: str, done: Callable[[SlipwayError | None], None]) -> None:
-        self._switch(model, True, done)
+    def load(self, model: str, done: Callable[[SlipwayError | None], None], *, caller: Identity | None = None) -> None:
+        self._switch(model, True, done, caller)
 
-    def unload(self, model: str, done: Callable[[SlipwayError | None], None]) -> None:
-        self._switch(model, False, done)
+    def unload(
+        self, model: str, done: Callable[[SlipwayError | None], None], *, caller: Identity | None = None
+    ) -> None:
+        self._switch(model, False, done, caller)
 
     def infer(self, request: Request, done: Done) -> Ticket | None:
         self.requests.append(request)
         if self.refuse is not None:
             raise self.refuse
-        model = self._find(request.model, request.version)
+        model = self._find(request.model, request.version, request.caller)
         if not model.ready:
             raise NotReady(f"model {request.model!r} is unloaded")
         if self.hold or self.delay_s > 0:
@@ -159,17 +166,22 @@ class StubService:
         model.inferences += 1
         return Response(request.model, "v1", outputs, request.id)
 
-    def _find(self, name: str, version: str) -> StubModel:
+    def _seen(self, caller: Identity | None) -> list[str]:
+        return [name for name in self.models if self.guard.sees(caller, name)]
+
+    def _find(self, name: str, version: str, caller: Identity | None) -> StubModel:
         found = self.models.get(name)
         if found is None:
-            near = get_close_matches(name, self.models, n=1)
+            near = get_close_matches(name, self._seen(caller), n=1)
             raise NotFound(f"no model {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
         if version not in ("", "v1"):
             raise NotFound(f"model {name!r} has no version {version!r}; it has 'v1'")
         return found
 
-    def _switch(self, name: str, ready: bool, done: Callable[[SlipwayError | None], None]) -> None:
-        model = self._find(name, "")
+    def _switch(
+        self, name: str, ready: bool, done: Callable[[SlipwayError | None], None], caller: Identity | None
+    ) -> None:
+        model = self._find(name, "", caller)
         if self.load_outcome is None:
             model.ready = ready
         asyncio.get_running_loop().call_soon(done, self.load_outcome)
