@@ -12,12 +12,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from slipway.client import AsyncClient as AsyncClient
     from slipway.client import Client as Client
+    from slipway.client.admin import Admin as Admin
+    from slipway.client.admin_async import AsyncAdmin as AsyncAdmin
     from slipway.runtimes.model import Model as Model
 
 __version__ = "0.1.0"
-__all__ = ["AsyncClient", "Client", "Model", "__version__"]
+__all__ = ["Admin", "AsyncAdmin", "AsyncClient", "Client", "Model", "__version__"]
 
-_HOMES = {"AsyncClient": "slipway.client", "Client": "slipway.client", "Model": "slipway.runtimes.model"}
+_HOMES = {
+    "Admin": "slipway.client.admin",
+    "AsyncAdmin": "slipway.client.admin_async",
+    "AsyncClient": "slipway.client",
+    "Client": "slipway.client",
+    "Model": "slipway.runtimes.model",
+}
 
 
 def __getattr__(name: str) -> Any:

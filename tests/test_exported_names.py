@@ -12,8 +12,8 @@ import pytest
 import slipway
 
 PUBLIC = {
-    "slipway": ["AsyncClient", "Client", "Model", "__version__"],
-    "slipway.client": ["AsyncClient", "Client", "Prediction", "Retry"],
+    "slipway": ["Admin", "AsyncAdmin", "AsyncClient", "Client", "Model", "__version__"],
+    "slipway.client": ["Admin", "AsyncAdmin", "AsyncClient", "Client", "Prediction", "Retry"],
 }
 
 

@@ -44,6 +44,13 @@ class TimedOut(msgspec.Struct):
     """No answer within `Send.timeout_s`."""
 
 
+class Opened(msgspec.Struct, Generic[T]):
+    """An answer without end that has begun well. `chunks`: an iterator of its bytes as they come, which ends without an
+    error however the connection does: who follows asks again in any case."""
+
+    chunks: T
+
+
 class Send(msgspec.Struct):
     """`timeout_s` None: wait as long as it takes."""
 

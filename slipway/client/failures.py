@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from slipway import errors
-from slipway.errors import MethodNotAllowed, SlipwayError, every_error
+from slipway.errors import InvalidSpec, MethodNotAllowed, SlipwayError, every_error
 
 _BY_CODE: dict[str, type[SlipwayError]] = {kind.code: kind for kind in every_error()}
 
 # For servers that speak the protocol without our codes. gRPC codes as integers: grpc need not be installed.
 BY_HTTP_STATUS: dict[int, type[SlipwayError]] = {
     400: errors.BadRequest,
+    401: errors.Unauthenticated,
+    403: errors.Forbidden,
     404: errors.NotFound,
     405: errors.Unsupported,
     408: errors.RequestTimeout,
     409: errors.Conflict,
     411: errors.LengthRequired,
+    412: errors.PreconditionFailed,
     413: errors.PayloadTooLarge,
     414: errors.UrlTooLong,
     415: errors.UnsupportedMedia,
@@ -54,6 +57,8 @@ def make_error(
     kind = _BY_CODE.get(code) or fallback or SlipwayError
     if issubclass(kind, MethodNotAllowed):
         return kind(message, allow=headers.get("allow", ""))
+    if issubclass(kind, InvalidSpec):
+        return kind(message)
     return kind(message, retry_after_s=retry_after_s(headers), correlation=correlation)
 
 

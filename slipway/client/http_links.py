@@ -5,10 +5,10 @@ Two libraries, since each is the fastest and most trusted of its kind, and what 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from slipway.client.exchange import Incoming, Lost, Send, TimedOut
+from slipway.client.exchange import Incoming, Lost, Opened, Send, TimedOut
 from slipway.errors import MissingExtra
 
 if TYPE_CHECKING:
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 _MISSING = "calling over HTTP needs {}: pip install 'slipway[client]'"
 # Compressing floats costs more time than it saves on the networks where models are served.
 _HEADERS = {"accept-encoding": "identity"}
+_CHUNK_BYTES = 2**16
+_ERROR_BYTES = 2**16
+
+T = TypeVar("T")
 
 
 class UrllibLink:
@@ -37,16 +41,41 @@ class UrllibLink:
         self._headers = _HEADERS | dict(headers)
 
     def send(self, what: Send) -> Incoming | Lost | TimedOut:
+        answer = self._ask(what, self._urllib3.Timeout(total=what.timeout_s), whole=True)
+        if isinstance(answer, Lost | TimedOut):
+            return answer
+        return Incoming(answer.status, _lower(answer.headers), answer.data)
+
+    def open(self, what: Send) -> Opened[Generator[bytes]] | Incoming | Lost | TimedOut:
+        """An answer as it comes; `timeout_s` is for each wait, not for the whole."""
+        answer = self._ask(what, self._urllib3.Timeout(connect=what.timeout_s, read=what.timeout_s), whole=False)
+        if isinstance(answer, Lost | TimedOut):
+            return answer
+        if answer.status != 200:
+            return Incoming(answer.status, _lower(answer.headers), answer.read(_ERROR_BYTES))
+        return Opened(self._chunks(answer))
+
+    def _chunks(self, answer: Any) -> Generator[bytes]:
+        try:
+            while chunk := answer.read1(_CHUNK_BYTES):
+                yield chunk
+        except (self._urllib3.exceptions.HTTPError, OSError):
+            pass
+        finally:
+            answer.close()
+
+    def _ask(self, what: Send, timeout: Any, *, whole: bool) -> Any:
         outgoing, faults = what.outgoing, self._urllib3.exceptions
         try:
-            answer = self._pool.urlopen(
+            return self._pool.urlopen(
                 outgoing.method,
                 outgoing.path,
                 body=outgoing.body or None,
                 headers=self._headers | outgoing.headers,
                 retries=False,
                 redirect=False,
-                timeout=self._urllib3.Timeout(total=what.timeout_s),
+                timeout=timeout,
+                preload_content=whole,
                 pool_timeout=what.timeout_s,  # type: ignore[arg-type]  # floats are fine
             )
         except (faults.NewConnectionError, faults.SSLError) as error:
@@ -55,7 +84,6 @@ class UrllibLink:
             return TimedOut()
         except (faults.HTTPError, OSError) as error:
             return Lost(str(error) or type(error).__name__, sent=True)
-        return Incoming(answer.status, _lower(answer.headers), answer.data)
 
     def close(self) -> None:
         self._pool.close()
@@ -88,21 +116,51 @@ class AiohttpLink:
         return session
 
     async def send(self, what: Send) -> Incoming | Lost | TimedOut:
+        timeout = self._aiohttp.ClientTimeout(total=what.timeout_s)
+        return await self._ask(what, timeout, self._whole)
+
+    async def open(self, what: Send) -> Opened[AsyncGenerator[bytes]] | Incoming | Lost | TimedOut:
+        """An answer as it comes; `timeout_s` is for each wait, not for the whole."""
+        timeout = self._aiohttp.ClientTimeout(total=None, sock_connect=what.timeout_s, sock_read=what.timeout_s)
+        return await self._ask(what, timeout, self._begun)
+
+    async def _whole(self, answer: aiohttp.ClientResponse) -> Incoming:
+        async with answer:
+            return Incoming(answer.status, _lower(answer.headers), await answer.read())
+
+    async def _begun(self, answer: aiohttp.ClientResponse) -> Opened[AsyncGenerator[bytes]] | Incoming:
+        if answer.status != 200:
+            async with answer:
+                return Incoming(answer.status, _lower(answer.headers), await answer.content.read(_ERROR_BYTES))
+        return Opened(self._chunks(answer))
+
+    async def _chunks(self, answer: aiohttp.ClientResponse) -> AsyncGenerator[bytes]:
+        try:
+            async for chunk in answer.content.iter_any():
+                yield chunk
+        except (self._aiohttp.ClientError, TimeoutError, OSError):
+            pass
+        finally:
+            answer.close()
+
+    async def _ask(
+        self, what: Send, timeout: Any, read: Callable[[aiohttp.ClientResponse], Awaitable[T]]
+    ) -> T | Lost | TimedOut:
         from yarl import URL
 
         if self._session is None:
             self._session = self._begin()
         outgoing, faults = what.outgoing, self._aiohttp
         try:
-            async with self._session.request(
+            answer = await self._session.request(
                 outgoing.method,
                 URL(self._origin + outgoing.path, encoded=True),
                 data=outgoing.body or None,
                 headers=outgoing.headers,
                 allow_redirects=False,
-                timeout=faults.ClientTimeout(total=what.timeout_s),
-            ) as answer:
-                return Incoming(answer.status, _lower(answer.headers), await answer.read())
+                timeout=timeout,
+            )
+            return await read(answer)
         except TimeoutError:
             return TimedOut()
         except faults.ClientConnectorError as error:

@@ -118,6 +118,13 @@ class AuditEntry:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AuditCheck:
+    """Of the chain of hashes. `broken_at`: the first entry that is not what was written, None where all are."""
+
+    broken_at: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Key:
     """An API key; `secret` is there once, in the answer that created or rotated it. `prefix` begins the key.
     `expires_at` None: never. `retires_at`: when the key that a rotation replaced stops to work."""
