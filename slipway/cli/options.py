@@ -1,7 +1,7 @@
 """The options of `slipway serve`: each with its default, panel, help and bounds.
 
-A table and not a signature, since forty parameters are no function that anybody can read. `command_of` turns it into
-what typer takes: a field `hang_s` is `--hang-s`, and is read from SLIPWAY_HANG_S where it is not given.
+A table and not a signature, since forty parameters are no function that anybody can read. `command_of` turns such a
+table into what typer takes: a field `hang_s` is `--hang-s`, and is read from SLIPWAY_HANG_S where it is not given.
 """
 
 # ruff: noqa: RUF009  (`setting` makes a dataclass field, with an immutable default)
@@ -10,9 +10,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import Field, dataclass, field, fields
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
+
+T = TypeVar("T")
 
 MODELS, DOORS, BATCHING, BOUNDS = "Models", "Doors", "Batching", "Queue, cache and limits"
 REPLICAS, SANDBOX, SERVER, LOGS = "Replicas", "Sandbox and trust", "Server", "Logs and traces"
@@ -41,6 +43,7 @@ class ServeOptions:
     port: int = setting(8080, DOORS, "HTTP. For all ports, 0 is any free one and -1 none.", **PORTS)
     grpc_port: int = setting(8081, DOORS, "gRPC.", **PORTS)
     admin_port: int = setting(8082, DOORS, "Metrics, health and status.", **PORTS)
+    open: bool = setting(False, DOORS, "Nobody needs a credential, though the doors listen beyond this machine.")
     grpc_door: str = setting("auto", DOORS, "native, grpcio, or auto: native where it is installed.")
     cors_origin: list[str] | None = setting(None, DOORS, "Browsers from there may call; repeatable.", metavar="ORIGIN")
 
@@ -84,16 +87,17 @@ def variable_of(name: str) -> str:
     return f"SLIPWAY_{name.upper()}"
 
 
-def command_of(act: Callable[[ServeOptions], None]) -> Callable[..., None]:
-    """A function for typer, whose parameters are the fields of ServeOptions; it calls `act` with one of these."""
+def command_of(act: Callable[[T], None], table: type[T]) -> Callable[..., None]:
+    """A function for typer, whose parameters are the fields of `table`; it calls `act` with one of these."""
 
     def command(**given: Any) -> None:
-        act(ServeOptions(**given))
+        act(table(**given))
 
-    kinds = get_type_hints(ServeOptions)
+    kinds = get_type_hints(table)
     parameters = []
-    for one in fields(ServeOptions):
-        kind: Any = Annotated.__class_getitem__((kinds[one.name], _parameter(one)))  # type: ignore[attr-defined]
+    for one in fields(table):  # type: ignore[arg-type]
+        option = _parameter(one, is_flag=kinds[one.name] in (bool, bool | None))
+        kind: Any = Annotated.__class_getitem__((kinds[one.name], option))  # type: ignore[attr-defined]
         default = inspect.Parameter.empty if one.name == "paths" else one.default
         parameters.append(inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=default))
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -102,7 +106,7 @@ def command_of(act: Callable[[ServeOptions], None]) -> Callable[..., None]:
     return command
 
 
-def _parameter(one: Field[Any]) -> Any:
+def _parameter(one: Field[Any], *, is_flag: bool) -> Any:
     if one.name == "paths":
         return typer.Argument(
             metavar="PATH|NAME=PATH...",
@@ -114,7 +118,7 @@ def _parameter(one: Field[Any]) -> Any:
     flag = one.name.replace("_", "-")
     more: dict[str, Any] = {"metavar": METAVARS.get(type(one.default), "TEXT")} | one.metadata["more"]
     return typer.Option(
-        f"--{flag}/--no-{flag}" if one.default is True else f"--{flag}",
+        f"--{flag}/--no-{flag}" if is_flag and one.default is not False else f"--{flag}",
         envvar=variable_of(one.name),
         rich_help_panel=one.metadata["panel"],
         help=one.metadata["help"],

@@ -40,6 +40,7 @@ def plan_server(given: ServeOptions) -> ServerSpec:
         log_level=given.log_level,
         otlp_endpoint=given.otlp_endpoint,
         keep_going=given.keep_going,
+        open=given.open,
     )
     check_server(spec)
     return spec

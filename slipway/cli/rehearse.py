@@ -6,8 +6,9 @@ from slipway.errors import SetupError
 from slipway.logs import LEVELS
 from slipway.runtimes.recognise import find_model
 from slipway.spec.serve import ModelSpec, ServerSpec
+from slipway.supervisor.begin import HeldPorts
 from slipway.supervisor.cores import share_of_cores, usable_cores
-from slipway.supervisor.house import HeldPorts, addresses_of
+from slipway.supervisor.house import addresses_of
 
 
 def rehearse(spec: ServerSpec) -> None:

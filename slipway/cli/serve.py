@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 import typer
 
-from slipway.cli.options import ServeOptions
+from slipway.cli.options import ServeOptions, command_of
 
 
-def serve(given: ServeOptions) -> None:
+def act(given: ServeOptions) -> None:
     """Serve trained models over HTTP and gRPC.
 
     \b
@@ -19,8 +21,10 @@ def serve(given: ServeOptions) -> None:
 
     Each option is also read from SLIPWAY_<OPTION>, such as SLIPWAY_MAX_BATCH_ROWS.
     """
+    from slipway.cli.environment import check_environment
     from slipway.cli.plan import plan_server
 
+    check_environment(os.environ, ServeOptions)
     spec = plan_server(given)
     if given.dry_run:
         from slipway.cli.rehearse import rehearse
@@ -28,7 +32,10 @@ def serve(given: ServeOptions) -> None:
         rehearse(spec)
         return
     from slipway.cli.watch import watcher_for
-    from slipway.supervisor.house import supervise
+    from slipway.supervisor.begin import supervise
 
     watcher = watcher_for(log_json=spec.log_json)
     raise typer.Exit(supervise(spec, watcher=watcher))
+
+
+serve = command_of(act, ServeOptions)

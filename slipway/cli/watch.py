@@ -11,8 +11,8 @@ import time
 from slipway.cli.sample import curl_sample
 from slipway.infer.signature import TensorSpec
 from slipway.logs import fields
+from slipway.spec.resources import Addresses
 from slipway.supervisor.house import Watcher
-from slipway.supervisor.status import Addresses
 from slipway.wire.messages import VersionRoutes
 
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
@@ -41,9 +41,9 @@ class LogWatcher:
                 logger.info("%s: %s", name, stage, extra=extra)
         self._stages = stages
 
-    def ready(self, addresses: Addresses, versions: list[VersionRoutes]) -> None:
+    def ready(self, addresses: Addresses, versions: list[VersionRoutes], *, closed: bool) -> None:
         models = ", ".join(f"{version.spec.name} {version.spec.version}" for version in versions)
-        extra = fields(http=addresses.http, grpc=addresses.grpc, admin=addresses.admin, models=models)
+        extra = fields(http=addresses.http, grpc=addresses.grpc, admin=addresses.admin, models=models, closed=closed)
         logger.info("slipway is ready", extra=extra)
 
     def draining(self) -> None:
@@ -58,8 +58,8 @@ class PlainWatcher(LogWatcher):
 
     with_fields = False
 
-    def ready(self, addresses: Addresses, versions: list[VersionRoutes]) -> None:
-        say("\n".join(ready_page(addresses, versions)))
+    def ready(self, addresses: Addresses, versions: list[VersionRoutes], *, closed: bool) -> None:
+        say("\n".join(ready_page(addresses, versions, closed=closed)))
 
 
 class LiveWatcher:
@@ -83,9 +83,9 @@ class LiveWatcher:
         text = f"{spinner} {took_s:.1f} s  {ready}; {', '.join(left) or 'joining them'}"
         self._draw(text[: shutil.get_terminal_size().columns - 1])
 
-    def ready(self, addresses: Addresses, versions: list[VersionRoutes]) -> None:
+    def ready(self, addresses: Addresses, versions: list[VersionRoutes], *, closed: bool) -> None:
         self.close()
-        title, *page = ready_page(addresses, versions)
+        title, *page = ready_page(addresses, versions, closed=closed)
         say("\n".join((f"\x1b[1;32m{title}\x1b[0m", *page)))
 
     def draining(self) -> None:
@@ -109,8 +109,8 @@ def say(text: str) -> None:
         print(text, flush=True)
 
 
-def ready_page(addresses: Addresses, versions: list[VersionRoutes]) -> list[str]:
-    """The title, then lines of plain text."""
+def ready_page(addresses: Addresses, versions: list[VersionRoutes], *, closed: bool) -> list[str]:
+    """The title, then lines of plain text. `closed`: who calls needs a credential."""
     page = ["Slipway is ready", ""]
     if addresses.http:
         page.append(f"  HTTP     {addresses.http}")
@@ -119,7 +119,12 @@ def ready_page(addresses: Addresses, versions: list[VersionRoutes]) -> list[str]
     if addresses.admin:
         page.append(f"  Metrics  {addresses.admin}/metrics")
         page.append(f"  Status   {addresses.admin}/api/v1/status")
+    page.append(
+        f"  Access   {'closed: a key, a user or a token is needed' if closed else 'open: whoever reaches it may call'}"
+    )
     page.append("")
+    if not versions:
+        page.append("  Nothing is deployed yet: slipway deploy MODEL")
     for version in versions:
         page.extend(_describe(version))
     first = next((version for version in versions if version.facts and version.replicas), None)

@@ -18,8 +18,8 @@ import numpy as np
 
 from slipway.errors import InvalidOutput, LoadFailure, ModelFailure, SlipwayError
 from slipway.infer.arrays import Array, datatype_of, to_array, to_tensor
-from slipway.infer.runtime import LoadOptions
 from slipway.infer.example import example_tensors
+from slipway.infer.runtime import LoadOptions
 from slipway.infer.signature import Signature, TensorSpec
 from slipway.infer.tensor import Tensor
 from slipway.runtimes.batches import check_output, empty_answer, no_rows

@@ -103,7 +103,8 @@ class Doors(msgspec.Struct, frozen=True):
 
 
 class ServerSpec(msgspec.Struct, frozen=True):
-    """`keep_going`: at the first start, serve the models that can be loaded though others cannot."""
+    """`keep_going`: at the first start, serve the models that can be loaded though others cannot. `open`: nobody needs a
+    credential, though the doors listen beyond this machine."""
 
     models: tuple[ModelSpec, ...]
     doors: Doors = Doors()
@@ -113,11 +114,12 @@ class ServerSpec(msgspec.Struct, frozen=True):
     log_level: str = "info"
     otlp_endpoint: str = ""
     keep_going: bool = False
+    open: bool = False
 
 
-def check_server(spec: ServerSpec) -> None:
+def check_server(spec: ServerSpec, *, needs_models: bool = True) -> None:
     """Raise SetupError for the first thing that cannot be served as declared."""
-    if not spec.models:
+    if needs_models and not spec.models:
         raise SetupError("nothing to serve: give at least one PATH or NAME=PATH")
     seen: set[tuple[str, str]] = set()
     for model in spec.models:

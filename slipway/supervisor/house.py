@@ -3,34 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import os
 import signal
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+import socket
+from collections.abc import Callable, Coroutine
+from typing import Protocol
 
-import msgspec
-from setproctitle import setproctitle
-
-from slipway.clock import Clock, SystemClock
+from slipway import __version__
+from slipway.clock import Clock
 from slipway.errors import SlipwayError
 from slipway.launchers.launcher import Launcher
-from slipway.launchers.local import LocalLauncher
-from slipway.logs import configure_logs
-from slipway.spec.serve import Doors, ModelSpec, ServerSpec, check_server
+from slipway.spec.access import Access
+from slipway.spec.resources import Addresses
+from slipway.spec.serve import Doors, ModelSpec, ServerSpec
+from slipway.spec.server import ServerConfig
+from slipway.supervisor.controller import Controller
 from slipway.supervisor.cores import usable_cores
+from slipway.supervisor.data import DataFolder
 from slipway.supervisor.folder import RuntimeFolder
 from slipway.supervisor.gateways import Gateway, Gateways
-from slipway.supervisor.ports import HeldPort
+from slipway.supervisor.metrics import gather_metrics
+from slipway.supervisor.observed import observe
+from slipway.supervisor.post import StartGate
 from slipway.supervisor.repository import Repository
-from slipway.supervisor.status import Addresses, Observer
 from slipway.supervisor.version import Version
-from slipway.wire.messages import RepositoryChange, VersionRoutes
-
-if TYPE_CHECKING:
-    from slipway.transports.http.server import HttpDoor
+from slipway.supervisor.worker_logs import rotate
+from slipway.wire.messages import BeginController, Observed, Plan, RepositoryChange, Routes, VersionRoutes
 
 TICK_S = 0.1
+ROTATE_EVERY_S = 10.0
 TELL_WITHIN_S = 2.0
 ATTACH_S = 0.05
 KILL_WITHIN_S = 5.0
@@ -47,7 +50,9 @@ class Watcher(Protocol):
         when it is."""
         ...
 
-    def ready(self, addresses: Addresses, versions: list[VersionRoutes]) -> None: ...
+    def ready(self, addresses: Addresses, versions: list[VersionRoutes], *, closed: bool) -> None:
+        """`closed`: who calls needs a credential."""
+        ...
 
     def draining(self) -> None: ...
 
@@ -56,63 +61,34 @@ class Watcher(Protocol):
         ...
 
 
-def supervise(spec: ServerSpec, *, watcher: Watcher) -> int:
-    """Serve until a signal ends it; the exit status: 0 after a drain, 130 when it was told twice.
-
-    Raises SetupError where it cannot begin. Either way no process, socket or file of it remains.
-    """
-    setproctitle("slipway: supervisor")
-    configure_logs("supervisor", as_json=spec.log_json, level=spec.log_level)
-    check_server(spec)
-    ports = HeldPorts(spec.doors)
-    try:
-        folder = RuntimeFolder()
-        try:
-            return asyncio.run(_live(ports.fill(spec), folder=folder, watcher=watcher))
-        finally:
-            folder.remove()
-    finally:
-        ports.release()
-
-
-async def _live(spec: ServerSpec, *, folder: RuntimeFolder, watcher: Watcher) -> int:
-    house = House(spec=spec, folder=folder, launcher=LocalLauncher(), clock=SystemClock(), watcher=watcher)
-    return await house.live()
-
-
-class HeldPorts:
-    """The public addresses, ours from now on. Raises PortInUse, SetupError."""
-
-    def __init__(self, doors: Doors) -> None:
-        self._held: list[HeldPort] = []
-        wanted = (("--port", doors.http_port), ("--grpc-port", doors.grpc_port), ("--admin-port", doors.admin_port))
-        try:
-            for option, port in wanted:
-                self._held.append(HeldPort(option=option, host=doors.host, port=port))
-        except Exception:
-            self.release()
-            raise
-
-    def fill(self, spec: ServerSpec) -> ServerSpec:
-        """The spec with real ports in the place of 0."""
-        http, grpc, admin = (held.port for held in self._held)
-        doors = msgspec.structs.replace(spec.doors, http_port=http, grpc_port=grpc, admin_port=admin)
-        return msgspec.structs.replace(spec, doors=doors)
-
-    def release(self) -> None:
-        for held in self._held:
-            held.release()
-
-
 class House:
-    """All parts of one running server."""
+    """All parts of one running server. `remembers`: what is deployed outlives it; otherwise the controller starts last,
+    since nobody waits for it, and takes over what `spec` named. `listeners`: the admin door's sockets."""
 
     def __init__(
-        self, *, spec: ServerSpec, folder: RuntimeFolder, launcher: Launcher, clock: Clock, watcher: Watcher
+        self,
+        *,
+        spec: ServerSpec,
+        config: ServerConfig,
+        remembers: bool,
+        data: DataFolder,
+        listeners: tuple[socket.socket, ...],
+        folder: RuntimeFolder,
+        launcher: Launcher,
+        clock: Clock,
+        watcher: Watcher,
     ) -> None:
         self._spec = spec
+        self._remembers = remembers
+        self._data = data
+        self._clock = clock
         self._watcher = watcher
+        self.addresses = addresses_of(spec.doors)
+        self._access: Access | None = None
+        self._planned = False
+        self._rotated = clock.now()
         cores = usable_cores()
+        gate = StartGate(places=max(4, 2 * cores))
 
         def make_version(model: ModelSpec, generation: int) -> Version:
             return Version(
@@ -123,32 +99,63 @@ class House:
                 clock=clock,
                 folder=folder,
                 logs=(spec.log_json, spec.log_level),
+                output=self._output,
+                gate=gate,
                 changed=self._changed,
             )
 
-        self.repository = Repository(specs=spec.models, make=make_version, changed=self._changed, told=self._told)
         self.gateways = Gateways(
             spec=spec,
             runtime_folder=str(folder.path),
             launcher=launcher,
             clock=clock,
-            routes=self.repository.routes,
+            routes=self._routes,
             asked=self._asked,
+            access_seen=lambda seen: self.controller.forward(seen),
             changed=self._changed,
         )
-        self.observer = Observer(
-            repository=self.repository,
-            gateways=self.gateways,
-            addresses=addresses_of(spec.doors),
-            pid=os.getpid(),
+        self.repository = Repository(
+            make=make_version,
             clock=clock,
+            changed=self._changed,
+            told=self._told,
+            probe=self.gateways.probe,
+            quiet=self.gateways.quiet,
         )
-        self._admin: HttpDoor | None = None
+        self.controller = Controller(
+            begin=self._begin_controller(spec, config),
+            listeners=listeners,
+            launcher=launcher,
+            clock=clock,
+            observe=self._observe,
+            follow=self._follow,
+            let_in=self._let_in,
+            metrics=lambda number: self._run(self._tell_metrics(number)),
+        )
+        if not remembers:
+            self.repository.begin(spec.models)
+        self._controls = False
         self._stop = asyncio.Event()
         self._at_once = asyncio.Event()
         self._last_signal = 0
-        self._watching = False
-        self._errands: set[asyncio.Task[None]] = set()
+        self._watching = self._draining = False
+        self._errands: set[asyncio.Task[object]] = set()
+
+    def _begin_controller(self, spec: ServerSpec, config: ServerConfig) -> BeginController:
+        data = self._data.path
+        at = self.addresses
+        return BeginController(
+            config=config,
+            data_dir=str(data),
+            database=config.database or f"sqlite:///{data / 'slipway.db'}",
+            artifacts=config.artifacts or str(data / "artifacts"),
+            addresses=(at.http, at.grpc, at.admin),
+            owner_hash=self._data.owner_hash,
+            supervisor_pid=os.getpid(),
+            adopt=list(spec.models),
+            log_json=spec.log_json,
+            log_level=spec.log_level,
+        )
 
     async def live(self) -> int:
         """From the first process to the last."""
@@ -181,29 +188,43 @@ class House:
         self._stop.set()
 
     async def _start(self) -> None:
-        """Launch first and import later: the children's own start takes the longest."""
+        """Launch first: the children's own start takes the longest."""
+        self._controls = self._remembers
+        if not self._remembers and (self._spec.open or is_loopback(self._spec.doors.host)):
+            self._let_in(Access())
         self._step()
         self._watching = True
-        from slipway.supervisor.admin import open_admin_door
-
-        doors = self._spec.doors
-        if doors.admin_port != -1:
-            self._admin = await open_admin_door(self.observer, doors=doors, port=doors.admin_port)
         errors = await self._settled()
         for error in errors:
             logger.error("%s", error.message)
-        while not (errors or self.gateways.serving):
+        while not (errors or self._remembers or self.gateways.serving):
             await asyncio.sleep(0.005)
+        self._controls = True
+        if self._remembers or self._access is None:
+            await self._access_known()
         await self._told()  # ready means every replica, not only the first that a gateway reached
         self._watching = False
-        self.observer.started = True
-        self._watcher.ready(self.observer.addresses, self.repository.routes().versions)
+        if self._remembers:
+            self._data.publish(self.addresses, version=__version__)
+        closed = self._access is not None and self._access.required
+        self._watcher.ready(self.addresses, self._routes_now().versions, closed=closed)
+
+    async def _access_known(self) -> None:
+        """Raises the error of a controller that cannot begin."""
+        error = await self.controller.settled
+        if error is not None:
+            raise error
+        while self._access is None:
+            await asyncio.sleep(0.005)
 
     async def _settled(self) -> list[SlipwayError]:
         """Wait until all are ready; raises the error of the first that cannot be. With `keep_going` models that
         fail are left to be tried again, and their errors returned; without a gateway there is no going on."""
         failed: list[SlipwayError] = []
-        for outcome in asyncio.as_completed([self.gateways.settled, *self.repository.settled()]):
+        waited = [self.gateways.settled, *self.repository.settled()]
+        if self._remembers:
+            waited.append(self.controller.settled)
+        for outcome in asyncio.as_completed(waited):
             error = await outcome
             if error is not None:
                 if not self._spec.keep_going or self.gateways.failed:
@@ -216,17 +237,59 @@ class House:
             await asyncio.sleep(TICK_S)
             self._step()
             self._show()
+            if self._remembers and self._clock.now() - self._rotated >= ROTATE_EVERY_S:
+                self._rotated = self._clock.now()
+                self._run(asyncio.to_thread(rotate, self._data.path / "logs"))
 
     def _step(self) -> None:
-        for part in (self.repository.step, self.gateways.step):
+        parts = [self.repository.step, self.gateways.step]
+        if self._controls:
+            parts.append(self.controller.step)
+        for part in parts:
             try:
                 part()
             except Exception:  # the others go on, and so does this one at the next turn
                 logger.exception("a step of the supervisor failed")
 
+    # --- what the parts ask of each other ----------------------------------------------------------------------------
+
     def _changed(self) -> None:
         self.gateways.publish()
+        self.controller.moved()
         self._show()
+
+    def _routes(self) -> Routes | None:
+        """None until it is known what should run: before that, nothing is missing and nothing is ready."""
+        return self._routes_now() if self._planned or not self._remembers else None
+
+    def _routes_now(self) -> Routes:
+        return self.repository.routes()
+
+    def _observe(self) -> Observed:
+        return observe(self.repository, self.gateways, draining=self._draining, now=self._clock.now())
+
+    def _follow(self, plan: Plan) -> None:
+        if not self._draining:
+            self._planned = True
+            self.repository.follow(plan)
+
+    def _let_in(self, access: Access) -> None:
+        self._access = access
+        self.gateways.let_in(access)
+
+    async def _tell_metrics(self, number: int) -> None:
+        series = await gather_metrics(repository=self.repository, gateways=self.gateways, controller=self.controller)
+        self.controller.tell_metrics(number, series)
+
+    def _output(self, model: ModelSpec, index: int) -> str:
+        """Where what a replica writes goes: to the terminal of `slipway serve`, else to a file that can be followed."""
+        if not self._remembers:
+            return ""
+        try:
+            return self._data.worker_log(model.name, model.version, index)
+        except OSError as error:
+            logger.warning("no log file for %s %s: %s", model.name, model.version, error.strerror)
+            return ""
 
     def _show(self) -> None:
         if self._watching:
@@ -242,9 +305,16 @@ class House:
                 return
             await asyncio.sleep(ATTACH_S)
 
+    def _run(self, errand: Coroutine[object, object, object]) -> None:
+        task = asyncio.get_running_loop().create_task(errand)
+        self._errands.add(task)
+        task.add_done_callback(self._errands.discard)
+
     def _stages(self) -> dict[str, str]:
         posts = [replica.post for load in self.repository.loads() for replica in load.replicas]
         posts += [gateway.post for gateway in self.gateways.all]
+        if self._remembers:
+            posts.append(self.controller.post)
         return {post.name: post.place.stage or post.place.state for post in posts}
 
     def _asked(self, gateway: Gateway, asked: RepositoryChange) -> None:
@@ -254,13 +324,11 @@ class House:
             if gateway.post.place.generation == generation:  # its successor asked nothing
                 gateway.post.say(answer)
 
-        errand = asyncio.get_running_loop().create_task(change())
-        self._errands.add(errand)
-        errand.add_done_callback(self._errands.discard)
+        self._run(change())
 
     async def _drain(self) -> None:
         """Gateways first, so that what they accepted is answered while the workers are still there."""
-        self.observer.draining, self._watching = True, False
+        self._draining, self._watching = True, False
         self._watcher.draining()
         self.gateways.retire(drain_s=self._spec.drain_s)
         await self._until(lambda: self.gateways.gone)
@@ -268,6 +336,8 @@ class House:
             return
         self.repository.retire()
         await self._until(lambda: self.repository.gone)
+        self.controller.retire()
+        await self._until(lambda: self.controller.post.gone)
 
     async def _until(self, done: Callable[[], bool]) -> None:
         while not done() and not self._at_once.is_set():
@@ -276,13 +346,12 @@ class House:
 
     async def _end(self) -> None:
         """Whatever is still there goes now."""
-        if self._admin is not None:
-            await self._admin.close(drain_s=0.2)
         self.gateways.kill()
         self.repository.kill()
+        self.controller.kill()
         for _ in range(int(KILL_WITHIN_S / 0.01)):
             self._step()
-            if self.gateways.gone and self.repository.gone:
+            if self.gateways.gone and self.repository.gone and self.controller.post.gone:
                 return
             await asyncio.sleep(0.01)
 
@@ -295,3 +364,13 @@ def addresses_of(doors: Doors) -> Addresses:
         grpc=f"{host}:{doors.grpc_port}" if doors.grpc_port != -1 else "",
         admin=f"http://{host}:{doors.admin_port}" if doors.admin_port != -1 else "",
     )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a door there."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -13,6 +13,7 @@ import socket
 from slipway.errors import PortInUse, SetupError
 
 SHUT = -1
+BACKLOG = 128
 
 
 class HeldPort:
@@ -36,6 +37,15 @@ class HeldPort:
             self.port = self._sockets[-1].getsockname()[1]
         if not self._sockets:
             raise _explain(absent or OSError(errno.EADDRNOTAVAIL, ""), option=option, host=host, port=port)
+
+    @property
+    def sockets(self) -> tuple[socket.socket, ...]:
+        return tuple(self._sockets)
+
+    def listen(self) -> None:
+        """Connections wait from now on, for whoever is given the sockets."""
+        for held in self._sockets:
+            held.listen(BACKLOG)
 
     def release(self) -> None:
         for held in self._sockets:

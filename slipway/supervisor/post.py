@@ -16,9 +16,32 @@ from slipway.wire.messages import ControlMessage, Progress, Ready, SetupFailed
 logger = logging.getLogger(__name__)
 
 
+class StartGate:
+    """How many processes may load at the same time: a hundred at once would all be late on a machine with two cores.
+
+    One that takes long to load gives its place to the next after `hold_s`: it waits for a disk more than it computes.
+    """
+
+    def __init__(self, *, places: int, hold_s: float = 10.0) -> None:
+        self._places = places
+        self._hold_s = hold_s
+        self._inside: dict[Post, float] = {}
+
+    def enter(self, post: Post, now: float) -> bool:
+        """Whether it may start now; ask again otherwise."""
+        for other, since in list(self._inside.items()):
+            if other.place.state != STARTING or now - since >= self._hold_s:
+                del self._inside[other]
+        if len(self._inside) >= self._places:
+            return False
+        self._inside[post] = now
+        return True
+
+
 class Post:
     """`plan` says how the next process is born, `begin` what it hears first, by its generation. `heard` gets the
-    messages that are not the place's own; `changed` is called after every change of state."""
+    messages that are not the place's own; `changed` is called after every change of state. `gate`: who may start at
+    the same time."""
 
     def __init__(
         self,
@@ -31,6 +54,7 @@ class Post:
         begin: Callable[[int], ControlMessage],
         heard: Callable[[ControlMessage], None],
         changed: Callable[[], None],
+        gate: StartGate | None = None,
     ) -> None:
         self.name = name
         self.place = place
@@ -41,6 +65,7 @@ class Post:
         self._begin = begin
         self._heard = heard
         self._changed = changed
+        self._gate = gate
         self._child: Child | None = None
         self._line: Line | None = None
 
@@ -55,6 +80,8 @@ class Post:
         if act is None:
             return
         if act is Act.START:
+            if self._gate is not None and not self._gate.enter(self, now):
+                return
             self._launch(now)
         elif self._child is not None:
             words = self.place.ending.words if self.place.ending else "does not end in time"

@@ -1,99 +1,191 @@
-"""All versions that this server was given, loaded or not: what gateways are told, and loading and unloading."""
+"""All versions that this server was given, loaded or not: what gateways are told, and what follows from a plan.
+
+plan has it ──▶ loading ──▶ probing ──▶ ready          a shelf for each version
+                                          │ plan drops it
+                   gone ◀── processes ◀── leaving      gateways finish what they accepted first
+                              end
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine
 from difflib import get_close_matches
 
+from slipway.clock import Clock
 from slipway.errors import NotFound, SlipwayError
-from slipway.infer.runtime import ReplicaFacts
 from slipway.spec.serve import ModelSpec
-from slipway.supervisor.version import Version
-from slipway.wire.messages import RepositoryChange, RepositoryChanged, Routes, VersionRoutes
+from slipway.supervisor.shelf import Shelf
+from slipway.supervisor.version import Replica, Version
+from slipway.wire.messages import Plan, PlannedVersion, RepositoryChange, RepositoryChanged, Routes
 
+PROBE_AGAIN_S = 1.0
 
-class Shelf:
-    """One version's place in the repository. `leaving` are earlier loads that are on their way out; the one that is
-    `handing_over` still serves, beside its successor."""
-
-    def __init__(self, spec: ModelSpec) -> None:
-        self.spec = spec
-        self.wanted = True
-        self.current: Version | None = None
-        self.fresh: Version | None = None
-        self.leaving: list[Version] = []
-        self.handing_over: Version | None = None
-        self.facts: ReplicaFacts | None = None
-        self.failure = ""
-        self.past_restarts: dict[str, int] = {}
-        self.change = asyncio.Lock()
-
-    def loads(self) -> Iterator[Version]:
-        """Every load that has processes, the serving one first."""
-        yield from (load for load in (self.current, self.fresh, *self.leaving) if load is not None)
-
-    def serving(self) -> Iterator[Version]:
-        """Every load whose replicas get requests."""
-        yield from (load for load in (self.current, self.handing_over) if load is not None)
+Key = tuple[str, str]
 
 
 class Repository:
-    """`make` builds a version from its spec, with generations that begin above the given one. After
-    `changed`, `told` waits until the gateways have taken note."""
+    """`make` builds a version from its spec, with generations that begin above the given one. After `changed`, `told`
+    waits until the gateways have taken note. `probe`: whether a version answers through every gateway. `quiet`: waits
+    until no gateway has requests of a version, at most so many seconds; whether all of them said so.
+    """
 
     def __init__(
         self,
         *,
-        specs: tuple[ModelSpec, ...],
         make: Callable[[ModelSpec, int], Version],
+        clock: Clock,
         changed: Callable[[], None],
         told: Callable[[], Awaitable[object]],
+        probe: Callable[[str, str], Awaitable[SlipwayError | None]],
+        quiet: Callable[[str, str, float], Awaitable[bool]],
     ) -> None:
-        self.shelves = [Shelf(spec) for spec in specs]
-        for shelf in self.shelves:
-            shelf.current = make(shelf.spec, 0)
+        self._shelves: dict[Key, Shelf] = {}
         self._make = make
+        self._clock = clock
         self._changed = changed
         self._told = told
+        self._probe = probe
+        self._quiet = quiet
+        self._absent: dict[str, str] = {}
+        self._plan_heard = self.plan_told = 0
+        self._errands: set[asyncio.Task[None]] = set()
+
+    # --- what should be -------------------------------------------------------------------------------------------
+
+    def begin(self, specs: tuple[ModelSpec, ...]) -> None:
+        """What `slipway serve` was given: the last version of each model is live. They are not probed: that one of
+        them answers is what the person who waits will see."""
+        live = {spec.name: spec.version for spec in specs}  # `specs` are in order
+        for spec in specs:
+            shelf = self._shelves[spec.name, spec.version] = Shelf(
+                spec, live=live[spec.name] == spec.version, tried=True
+            )
+            shelf.current = self._make(spec, 0)
+
+    def follow(self, plan: Plan) -> None:
+        """Make it as `plan` says. The same plan again changes nothing."""
+        wanted = {(planned.spec.name, planned.spec.version): planned for planned in plan.versions}
+        for key, planned in wanted.items():
+            shelf = self._shelves.get(key)
+            if shelf is None:
+                shelf = self._shelves[key] = Shelf(planned.spec, live=planned.live)
+                shelf.current = self._make(planned.spec, 0)
+            else:
+                self._adjust(shelf, planned)
+        for key, shelf in self._shelves.items():
+            if key not in wanted and not shelf.going:
+                shelf.going, shelf.live = True, False
+                self._run(self._take_down(shelf))
+        self._absent = plan.absent
+        self._plan_heard = plan.number
+        self._changed()
+        self._run(self._tell(plan.number))
+
+    def _adjust(self, shelf: Shelf, planned: PlannedVersion) -> None:
+        shelf.live, shelf.going = planned.live, False
+        if planned.spec == shelf.spec:
+            return
+        shelf.declare(planned.spec)
+        load = shelf.current
+        if load is not None:
+            surplus = load.respec(planned.spec)
+            if surplus:
+                self._run(self._shrink(surplus))
+
+    async def _tell(self, number: int) -> None:
+        await self._told()
+        if number == self._plan_heard:  # a later plan has taken its place, and an errand of its own
+            self.plan_told = number
+            self._changed()
+
+    # --- turns ----------------------------------------------------------------------------------------------------
 
     def step(self) -> None:
-        for shelf in self.shelves:
+        now = self._clock.now()
+        for shelf in list(self._shelves.values()):
             for load in shelf.loads():
                 load.step()
-            for load in [load for load in shelf.leaving if load.bury()]:
-                shelf.leaving.remove(load)
-                for replica in load.replicas:
-                    for reason, count in replica.post.place.restarts.items():
-                        shelf.past_restarts[reason] = shelf.past_restarts.get(reason, 0) + count
+            shelf.bury()
+            load_ = shelf.current
+            if load_ is None or shelf.going:
+                continue
+            if shelf.trouble is None and load_.settled.done():
+                shelf.trouble = load_.settled.result()
+            if not shelf.tried and not shelf.trying and load_.complete_once and now >= shelf.try_at:
+                shelf.trying = True
+                self._run(self._try(shelf, load_))
+
+    async def _try(self, shelf: Shelf, load: Version) -> None:
+        error = await self._probe(*shelf.key)
+        shelf.trying = False
+        shelf.try_at = self._clock.now() + PROBE_AGAIN_S
+        if shelf.current is load and not shelf.going:
+            shelf.tried = error is None
+            shelf.trouble = None if error is None else shelf.trouble or error
+        self._changed()
+
+    async def _take_down(self, shelf: Shelf) -> None:
+        """Gateways finish what they accepted, then the processes end. A plan that wants it back in the meantime gets it
+        back: as it is while it only drains, else by a load of its own."""
+        async with shelf.change:
+            await self._told()
+            load = shelf.current
+            if load is not None and load.addresses() and not await self._quiet(*shelf.key, shelf.spec.drain_s):
+                await load.rest()
+            if not shelf.going:
+                return
+            generation = max((load.generation for load in shelf.loads()), default=0)
+            shelf.leave()
+            self._changed()
+            await self._end(shelf)
+            if shelf.going:
+                self._shelves.pop(shelf.key, None)
+            else:
+                shelf.current, shelf.tried, shelf.trouble = self._make(shelf.spec, generation), False, None
+            self._changed()
+
+    async def _shrink(self, surplus: list[Replica]) -> None:
+        self._changed()
+        await self._told()
+        for replica in surplus:
+            await replica.rest()
+            replica.post.retire()
+
+    async def _end(self, shelf: Shelf) -> None:
+        for load in list(shelf.leaving):
+            load.retire()
+        while shelf.leaving:  # memory has really returned when the change is answered
+            await asyncio.sleep(0.02)
+
+    def _run(self, errand: Coroutine[object, object, None]) -> None:
+        task = asyncio.get_running_loop().create_task(errand)
+        self._errands.add(task)
+        task.add_done_callback(self._errands.discard)
+
+    # --- what is --------------------------------------------------------------------------------------------------
+
+    @property
+    def shelves(self) -> list[Shelf]:
+        return list(self._shelves.values())
 
     def loads(self) -> list[Version]:
-        return [load for shelf in self.shelves for load in shelf.loads()]
+        return [load for shelf in self._shelves.values() for load in shelf.loads()]
 
     def settled(self) -> list[asyncio.Future[SlipwayError | None]]:
         """For each version the future of its first load, see `Version.settled`."""
-        return [shelf.current.settled for shelf in self.shelves if shelf.current is not None]
+        return [shelf.current.settled for shelf in self._shelves.values() if shelf.current is not None]
 
     def routes(self) -> Routes:
-        versions = []
-        for shelf in self.shelves:
-            load = shelf.current
-            shelf.facts = (load and load.facts) or shelf.facts
-            versions.append(
-                VersionRoutes(
-                    spec=shelf.spec,
-                    replicas=[place for serving in shelf.serving() for place in serving.addresses()],
-                    facts=shelf.facts,
-                    failure=load.trouble() if load else shelf.failure,
-                    wanted=shelf.wanted,
-                )
-            )
-        return Routes(versions)
+        return Routes([shelf.routes() for shelf in self._shelves.values()], self._absent)
 
     @property
     def ready(self) -> bool:
         """Every version that should serve has a replica that can."""
-        return all(shelf.current is not None and shelf.current.addresses() for shelf in self.shelves if shelf.wanted)
+        live = [shelf for shelf in self._shelves.values() if shelf.live and shelf.wanted and not shelf.going]
+        return all(shelf.current is not None and shelf.current.addresses() for shelf in live)
+
+    # --- a model repository's door --------------------------------------------------------------------------------
 
     async def change(self, asked: RepositoryChange) -> RepositoryChanged:
         """Load or unload every version of a model; the answer for who asked."""
@@ -107,6 +199,8 @@ class Repository:
         return RepositoryChanged(asked.number)
 
     def retire(self) -> None:
+        for errand in self._errands:  # what they wait for happens all at once now
+            errand.cancel()
         for load in self.loads():
             load.retire()
 
@@ -116,14 +210,14 @@ class Repository:
 
     @property
     def gone(self) -> bool:
-        return all(replica.post.gone for load in self.loads() for replica in load.replicas)
+        return all(load.gone for load in self.loads())
 
     def _find(self, model: str) -> list[Shelf]:
-        found = [shelf for shelf in self.shelves if shelf.spec.name == model]
+        found = [shelf for shelf in self._shelves.values() if shelf.spec.name == model and not shelf.going]
         if not found:
-            names = sorted({shelf.spec.name for shelf in self.shelves})
+            names = sorted({shelf.spec.name for shelf in self._shelves.values()})
             near = get_close_matches(model, names, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it holds {', '.join(map(repr, names))}"
+            hint = f"did you mean {near[0]!r}?" if near else f"it holds {', '.join(map(repr, names)) or 'none'}"
             raise NotFound(f"the repository holds no model {model!r}; {hint}")
         return found
 
@@ -139,7 +233,7 @@ class Repository:
             await self._see_off(shelf)
             raise error
         before = shelf.current
-        self._leave(shelf)
+        shelf.leave()
         shelf.current, shelf.wanted, shelf.failure = fresh, True, ""
         if before is not None and _alike(before, fresh):
             shelf.handing_over = before
@@ -151,7 +245,7 @@ class Repository:
     async def _unload(self, shelf: Shelf) -> None:
         """To unload what is not loaded is no error: who asks wants it gone, and it is."""
         shelf.wanted, shelf.failure = False, "unloaded"
-        self._leave(shelf)
+        shelf.leave()
         await self._see_off(shelf)
 
     async def _see_off(self, shelf: Shelf) -> None:
@@ -160,14 +254,7 @@ class Repository:
         await self._told()
         for load in list(shelf.leaving):
             await load.rest()
-            load.retire()
-        while shelf.leaving:  # memory has really returned when the change is answered
-            await asyncio.sleep(0.02)
-
-    def _leave(self, shelf: Shelf) -> None:
-        if shelf.current is not None:
-            shelf.leaving.append(shelf.current)
-            shelf.current = None
+        await self._end(shelf)
 
 
 def _alike(before: Version, fresh: Version) -> bool:

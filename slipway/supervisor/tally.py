@@ -21,6 +21,11 @@ class Tally:
         lasting = (one for one in series if one.name in METRICS and METRICS[one.name].kind != "gauge")
         _add(self._kept, lasting)
 
+    def keep_missing(self, before: Iterable[Series], now: Iterable[Series]) -> None:
+        """What a gateway counts no more, since a version is gone."""
+        there = {(one.name, one.labels) for one in now}
+        self.keep(one for one in before if (one.name, one.labels) not in there)
+
     def sum(self, snapshots: Iterable[Iterable[Series]]) -> list[Series]:
         """One series for each name and set of labels, in the order of first appearance."""
         total: dict[Key, Series] = {}

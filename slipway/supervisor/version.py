@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import shutil
 from collections.abc import Callable
+
+import msgspec
 
 from slipway.clock import Clock
 from slipway.errors import LoadFailure, SlipwayError, every_error
@@ -16,7 +19,7 @@ from slipway.spec.serve import ModelSpec
 from slipway.supervisor.cores import share_of_cores
 from slipway.supervisor.folder import RuntimeFolder
 from slipway.supervisor.place import READY, Limits, Place
-from slipway.supervisor.post import Post
+from slipway.supervisor.post import Post, StartGate
 from slipway.wire.messages import Beat, BeginWorker, ControlMessage, Ready, ReplicaAddress
 
 WORKER_MODULE = "slipway.worker"
@@ -28,7 +31,8 @@ ERRORS = {error.code: error for error in every_error()}
 
 class Replica:
     """A post, and what its worker said of itself. `cpu_s` counts all generations; `quiet_beats` those in a row
-    between which it computed nothing."""
+    between which it computed nothing. `load`: the share of the time between the last two in which it computed. `spec`
+    is what its next process hears. `output`: the file for what it writes, '' for the terminal."""
 
     def __init__(
         self,
@@ -41,14 +45,20 @@ class Replica:
         clock: Clock,
         folder: RuntimeFolder,
         logs: tuple[bool, str],
+        output: str,
+        gate: StartGate,
         changed: Callable[[], None],
     ) -> None:
         self.index = index
+        self.spec = spec
         self.threads = threads
+        self.load = 0.0
         self.facts: ReplicaFacts | None = None
         self.beat = Beat(busy_s=0.0, batches=0, rss_bytes=0, cpu_s=0.0)
-        self._spec = spec
         self._folder = folder
+        self._clock = clock
+        self._output = output
+        self._beat_at = 0.0
         self._logs = logs
         self.quiet_beats = 0
         self._socket = self._scratch = ""
@@ -64,6 +74,7 @@ class Replica:
             begin=self._begin,
             heard=self._heard,
             changed=changed,
+            gate=gate,
         )
 
     @property
@@ -86,16 +97,20 @@ class Replica:
         self.remove_scratch()  # of the generation before
         self._socket, self._scratch = self._folder.next_socket(), self._folder.next_scratch()
         self._past_cpu_s += self.beat.cpu_s
-        self.beat, self.facts = Beat(busy_s=0.0, batches=0, rss_bytes=0, cpu_s=0.0), None
+        self.beat, self.facts, self.load = Beat(busy_s=0.0, batches=0, rss_bytes=0, cpu_s=0.0), None, 0.0
         environment = {name: str(self.threads) for name in THREAD_VARIABLES if name not in os.environ}
         return ChildPlan(
-            module=WORKER_MODULE, title=f"slipway: {self.post.name}", listen=self._socket, environment=environment
+            module=WORKER_MODULE,
+            title=f"slipway: {self.post.name}",
+            listen=self._socket,
+            environment=environment | self.spec.environment,
+            output=self._output,
         )
 
     def _begin(self, generation: int) -> ControlMessage:
         as_json, level = self._logs
         return BeginWorker(
-            spec=self._spec,
+            spec=msgspec.structs.replace(self.spec, environment={}),  # it has them, and a secret is not told twice
             index=self.index,
             generation=generation,
             scratch=self._scratch,
@@ -110,12 +125,26 @@ class Replica:
         elif isinstance(message, Beat):
             idle = message.busy_s == 0.0 and message.batches == self.beat.batches
             self.quiet_beats = self.quiet_beats + 1 if idle else 0
-            self.beat = message
+            now = self._clock.now()
+            computed_s = message.computed_s + message.busy_s - self.beat.computed_s - self.beat.busy_s
+            self.load = max(0.0, min(1.0, computed_s / max(now - self._beat_at, 0.001)))
+            self.beat, self._beat_at = message, now
             self.post.place.beat(busy_s=message.busy_s, rss_bytes=message.rss_bytes)
+
+    async def rest(self) -> None:
+        """Wait until it, which gets no more work, has nothing left to compute; not for ever."""
+        self.quiet_beats = 0
+        until = self._clock.now() + self.spec.replicas.hang_s
+        while self._clock.now() < until and self.ready and not self.quiet_beats:
+            await asyncio.sleep(0.02)
 
 
 class Version:
-    """`settled` gives None when every replica was ready once, or the error of the first that failed before that."""
+    """`settled` gives None when every replica was ready once, or the error of the first that failed before that.
+
+    `complete_once`: every replica was ready at some time, though perhaps not all at the same. `surplus`: replicas that
+    a smaller count has no place for, on their way out. `output`: see `Replica`, by its index.
+    """
 
     def __init__(
         self,
@@ -127,61 +156,95 @@ class Version:
         clock: Clock,
         folder: RuntimeFolder,
         logs: tuple[bool, str],
+        output: Callable[[ModelSpec, int], str],
+        gate: StartGate,
         changed: Callable[[], None],
     ) -> None:
         self.spec = spec
         self._clock = clock
+        self._cores = cores
         self._changed = changed
         self._first_generation = generation + 1
         self.settled: asyncio.Future[SlipwayError | None] = asyncio.get_running_loop().create_future()
-        threads = spec.replicas.threads or share_of_cores(replicas=spec.replicas.count, cores=cores)
-        self.replicas = [
-            Replica(
-                spec=spec,
+
+        def make(index: int, generation: int) -> Replica:
+            return Replica(
+                spec=self.spec,
                 index=index,
                 generation=generation,
-                threads=threads,
+                threads=self._threads(),
                 launcher=launcher,
                 clock=clock,
                 folder=folder,
                 logs=logs,
+                output=output(spec, index),
+                gate=gate,
                 changed=self._replica_changed,
             )
-            for index in range(1, spec.replicas.count + 1)
-        ]
+
+        self._make = make
+        self.complete_once = False
+        self.replicas = [make(index, generation) for index in range(1, spec.replicas.count + 1)]
+        self.surplus: list[Replica] = []
+
+    def _threads(self) -> int:
+        wanted = self.spec.replicas
+        return wanted.threads or share_of_cores(replicas=wanted.count, cores=self._cores)
+
+    def respec(self, spec: ModelSpec) -> list[Replica]:
+        """Take over a changed count of replicas, and for processes to come what else has changed. Those that are too
+        many get no more requests; the caller sees them off."""
+        self.spec = spec
+        generation, count = self.generation, spec.replicas.count
+        taken = {replica.index for replica in (*self.replicas, *self.surplus)}
+        free = (index for index in itertools.count(1) if index not in taken)
+        while len(self.replicas) < count:
+            self.replicas.append(self._make(next(free), generation))
+        surplus = self.replicas[count:]
+        del self.replicas[count:]
+        self.surplus += surplus
+        for replica in self.replicas:
+            replica.spec = spec
+        return surplus
 
     def step(self) -> None:
-        for replica in self.replicas:
+        for replica in self._all():
             replica.post.step()
+        for replica in [replica for replica in self.surplus if replica.post.gone]:
+            replica.remove_scratch()
+            self.surplus.remove(replica)
 
     async def rest(self) -> None:
         """Wait until the replicas, which get no more work, have nothing left to compute; not for ever."""
-        for replica in self.replicas:
-            replica.quiet_beats = 0
-        until = self._clock.now() + self.spec.replicas.hang_s
-        while self._clock.now() < until and any(r.ready and not r.quiet_beats for r in self.replicas):
-            await asyncio.sleep(0.02)
+        await asyncio.gather(*(replica.rest() for replica in self.replicas))
 
     def retire(self) -> None:
-        for replica in self.replicas:
+        for replica in self._all():
             replica.post.retire()
 
     def kill(self) -> None:
-        for replica in self.replicas:
+        for replica in self._all():
             replica.post.kill()
+
+    @property
+    def gone(self) -> bool:
+        return all(replica.post.gone for replica in self._all())
 
     def bury(self) -> bool:
         """True when every process is gone; what they left is removed."""
-        if not all(replica.post.gone for replica in self.replicas):
+        if not self.gone:
             return False
-        for replica in self.replicas:
+        for replica in self._all():
             replica.remove_scratch()
         return True
+
+    def _all(self) -> list[Replica]:
+        return [*self.replicas, *self.surplus]
 
     @property
     def generation(self) -> int:
         """The highest so far: the next load begins above it."""
-        return max(replica.post.place.generation for replica in self.replicas)
+        return max((replica.post.place.generation for replica in self._all()), default=0)
 
     @property
     def facts(self) -> ReplicaFacts | None:
@@ -199,6 +262,7 @@ class Version:
         return next(filter(None, troubles), "")
 
     def _replica_changed(self) -> None:
+        self.complete_once = self.complete_once or all(replica.post.place.ever_ready for replica in self.replicas)
         if not self.settled.done():
             if all(replica.ready for replica in self.replicas):
                 self.settled.set_result(None)

@@ -12,16 +12,20 @@ import msgspec
 
 from slipway.infer.runtime import ReplicaFacts
 from slipway.infer.signature import Signature, TensorSpec
+from slipway.spec.resources import Addresses
 from slipway.spec.serve import Doors, ModelSpec, ReplicaSpec, ServerSpec
+from slipway.spec.server import ServerConfig
+from slipway.supervisor.data import DataFolder
 from slipway.supervisor.folder import RuntimeFolder
 from slipway.supervisor.house import House
-from slipway.supervisor.status import Addresses
+from slipway.supervisor.observed import observe
 from slipway.testing.clock import FakeClock
 from slipway.testing.launcher import StubChild, StubLauncher
 from slipway.wire.messages import (
     Beat,
     BeginWorker,
     ControlMessage,
+    Observed,
     Ready,
     RepositoryChanged,
     Routes,
@@ -48,8 +52,9 @@ class StubWatcher:
     def loading(self, stages: dict[str, str]) -> None:
         self.stages.append(stages)
 
-    def ready(self, addresses: Addresses, versions: list[VersionRoutes]) -> None:
+    def ready(self, addresses: Addresses, versions: list[VersionRoutes], *, closed: bool) -> None:
         del versions
+        self.closed = closed
         self.addresses = addresses
 
     def draining(self) -> None:
@@ -62,12 +67,23 @@ class StubWatcher:
 class Stage:
     """`house` with its `children` on stage; made inside a running loop."""
 
-    def __init__(self, folder: RuntimeFolder, *, spec: ServerSpec) -> None:
+    def __init__(self, folder: RuntimeFolder, *, spec: ServerSpec, remembers: bool = False) -> None:
         self.clock = FakeClock()
         self.launcher = StubLauncher()
         self.watcher = StubWatcher()
         self.folder = folder
-        self.house = House(spec=spec, folder=folder, launcher=self.launcher, clock=self.clock, watcher=self.watcher)
+        self.data = DataFolder(folder.path / "data")
+        self.house = House(
+            spec=spec,
+            config=ServerConfig(),
+            remembers=remembers,
+            data=self.data,
+            listeners=(),
+            folder=folder,
+            launcher=self.launcher,
+            clock=self.clock,
+            watcher=self.watcher,
+        )
         self._heard: dict[int, list[ControlMessage]] = {}
 
     def step(self, seconds: float = 0.0) -> None:
@@ -75,9 +91,12 @@ class Stage:
         self.house.repository.step()
         self.house.gateways.step()
 
+    def seen(self) -> Observed:
+        return observe(self.house.repository, self.house.gateways, draining=False, now=self.clock.now())
+
     def children(self, kind: str) -> list[StubChild]:
-        """Those that run: `worker` or `gateway`."""
-        return [child for child in self.launcher.running if f" {kind} " in child.plan.title]
+        """Those that run: `worker`, `gateway` or `controller`."""
+        return [child for child in self.launcher.running if f" {kind} " in f"{child.plan.title} "]
 
     async def until(self, condition: Callable[[], object], *, pass_s: float = 0.0) -> None:
         """Turn the loop and the house until it holds; `pass_s` of the clock goes by with each turn."""
@@ -89,13 +108,16 @@ class Stage:
 
     async def ready(self, child: StubChild) -> None:
         """Play a worker or gateway that has got ready."""
-        if "worker" in child.plan.title:
+        if "controller" in child.plan.title:
+            child.say(Ready())
+        elif "worker" in child.plan.title:
             child.say(Ready(FACTS))
             child.say(IDLE)
         else:
             child.say(Ready(http_port=1, grpc_port=2))
             child.say(Serving(True))
         posts = [gateway.post for gateway in self.house.gateways.all]
+        posts += [self.house.controller.post]
         posts += [replica.post for load in self.house.repository.loads() for replica in load.replicas]
         await self.until(lambda: any(post.pid == child.pid and post.place.state == "ready" for post in posts))
 
@@ -143,6 +165,9 @@ async def stage_of(*models: ModelSpec, gateways: int = 1, **more: Any) -> AsyncI
         stage.house.gateways.kill()
         stage.house.repository.kill()
         stage.step()
+        stage.house.controller.kill()
+        stage.house.controller.post.step()
+        stage.data.release()
         folder.remove()
 
 

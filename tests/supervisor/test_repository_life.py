@@ -65,7 +65,7 @@ def test_unload_answers_when_the_memory_is_back_and_load_brings_it_again() -> No
             await stage.until(lambda: not stage.routes(gateway).versions[0].wanted)
             await finish(stage, gateway, [old])
             assert RepositoryChanged(1) in stage.heard(gateway)
-            assert stage.house.observer.status().versions[0].state == "UNAVAILABLE"
+            assert not stage.seen().versions[0].wanted
             gateway.say(RepositoryChange(2, "iris", load=False))
             await finish(stage, gateway, [])
             assert RepositoryChanged(2) in stage.heard(gateway), "gone already, which is what was asked for"

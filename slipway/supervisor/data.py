@@ -1,0 +1,104 @@
+"""The data directory of a server: what has to outlive it, for its owner's eyes only, and one server at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import secrets
+import time
+from pathlib import Path
+
+import msgspec
+
+from slipway.errors import SetupError
+from slipway.spec.resources import Addresses
+
+LOCK, SERVER, OWNER_KEY = "lock", "server.json", "admin.key"
+OWNER_PREFIX = "sw_owner_"
+
+
+class ServerFile(msgspec.Struct):
+    """`server.json`: where the server that runs on this directory is found."""
+
+    pid: int
+    http: str
+    grpc: str
+    admin: str
+    started_at: float
+    version: str
+
+
+class DataFolder:
+    """Made where it is missing, and locked. Raises SetupError."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path = self.path = path.resolve()
+            status = path.stat()
+            if status.st_uid != os.getuid():
+                raise SetupError(f"--data-dir {path} belongs to another user; give one of your own")
+            if status.st_mode & 0o077:
+                path.chmod(0o700)
+            self._lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise SetupError(f"--data-dir {path} cannot be used: {error.strerror}") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._lock)
+            raise SetupError(
+                f"--data-dir {path}: {self._holder()} runs on it already; `slipway down` ends it"
+            ) from None
+        self.owner_hash = hashlib.sha256(self._owner_key().encode()).hexdigest()
+
+    def worker_log(self, deployment: str, version: str, index: int) -> str:
+        """The file for what a replica writes. Raises OSError."""
+        folder = self.path / "logs" / deployment
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return str(folder / f"{version}-{index}.log")
+
+    def publish(self, addresses: Addresses, *, version: str) -> None:
+        """Say where this server is found. Raises SetupError."""
+        found = ServerFile(os.getpid(), addresses.http, addresses.grpc, addresses.admin, time.time(), version)
+        self._write(SERVER, msgspec.json.format(msgspec.json.encode(found)).decode() + "\n")
+
+    def release(self) -> None:
+        (self.path / SERVER).unlink(missing_ok=True)
+        os.close(self._lock)
+
+    def _owner_key(self) -> str:
+        path = self.path / OWNER_KEY
+        try:
+            if path.stat().st_mode & 0o077:
+                path.chmod(0o600)
+            key = path.read_text().strip()
+        except FileNotFoundError:
+            key = ""
+        except OSError as error:
+            raise SetupError(f"{path} cannot be read: {error.strerror}") from error
+        if not key.startswith(OWNER_PREFIX) or len(key) < len(OWNER_PREFIX) + 40:
+            key = OWNER_PREFIX + secrets.token_urlsafe(32)
+            self._write(OWNER_KEY, key + "\n")
+        return key
+
+    def _write(self, name: str, text: str) -> None:
+        """Whole or not at all, and never readable by others, not even for a moment."""
+        unnamed = self.path / f".{name}.{os.getpid()}"
+        try:
+            with open(os.open(unnamed, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:  # noqa: PTH123
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            unnamed.replace(self.path / name)
+        except OSError as error:
+            raise SetupError(f"{self.path / name} cannot be written: {error.strerror}") from error
+
+    def _holder(self) -> str:
+        try:
+            found = msgspec.json.decode((self.path / SERVER).read_bytes(), type=ServerFile)
+        except (OSError, msgspec.MsgspecError):
+            return "another server"
+        return f"the server with process {found.pid}"
