@@ -8,9 +8,10 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class DeploymentRecord:
-    """`spec`: a DeploymentSpec as plain JSON. `live`, `target`: version numbers, 0 for none; a target that is not live is
-    on its way in, unless `hold`: then it waits to be promoted. `revision` grows with each change of what was declared,
-    and is what optimistic concurrency compares. `deleting`: no new version, and gone once nothing of it runs."""
+    """`spec`: a DeploymentSpec as plain JSON. `live`, `target`: version numbers, 0 for none; a target that is not live
+    is on its way in, unless `hold`: then it waits to be promoted. `revision` grows with each change of what was
+    declared, and is what optimistic concurrency compares. `deleting`: no new version, and gone once nothing of it
+    runs."""
 
     name: str
     spec: dict[str, Any]
@@ -48,7 +49,22 @@ class VersionRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class VersionSettings:
+    """What a new version is made of; the store gives it its number. Fields as in VersionRecord."""
+
+    source: str
+    settings: dict[str, Any]
+    digest: str = ""
+    size_bytes: int = 0
+    platform: str = ""
+    state: str = "pending"
+
+
+@dataclass(frozen=True, kw_only=True)
 class RevisionRecord:
+    """One entry of a deployment's history. `version`: the target after it. `changes`: fields of the spec, such as
+    `replicas.min: 1 → 2`."""
+
     deployment: str
     revision: int
     at: float
@@ -72,7 +88,8 @@ class EventRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class KeyRecord:
-    """`hash`: SHA-256 of the whole key, hex. `retires_at`: the end of the overlap after a rotation."""
+    """`hash`: SHA-256 of the whole key, hex. `retires_at`: the end of the overlap after a rotation. `revision`: as in a
+    deployment, and so in users and secrets; that a key was used is no change."""
 
     id: str
     name: str
@@ -85,6 +102,7 @@ class KeyRecord:
     last_used_at: float | None
     revoked_at: float | None
     retires_at: float | None
+    revision: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +113,7 @@ class UserRecord:
     created_at: float
     created_by: str
     last_used_at: float | None
+    revision: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +125,7 @@ class SecretRecord:
     created_at: float
     updated_at: float
     updated_by: str
+    revision: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
