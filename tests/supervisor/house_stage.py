@@ -153,12 +153,12 @@ def model_of(name: str = "iris", *, replicas: int = 1, **more: Any) -> ModelSpec
 
 
 @contextlib.asynccontextmanager
-async def stage_of(*models: ModelSpec, gateways: int = 1, **more: Any) -> AsyncIterator[Stage]:
+async def stage_of(*models: ModelSpec, gateways: int = 1, remembers: bool = False, **more: Any) -> AsyncIterator[Stage]:
     """All children are ended at the end."""
     doors = Doors(http_port=-1, grpc_port=-1, admin_port=-1)
     spec = msgspec.structs.replace(ServerSpec(models=models, doors=doors, gateways=gateways), **more)
     folder = RuntimeFolder()
-    stage = Stage(folder, spec=spec)
+    stage = Stage(folder, spec=spec, remembers=remembers)
     try:
         yield stage
     finally:
