@@ -158,7 +158,8 @@ class Overloaded(Unavailable):
 
 
 class RateLimited(Unavailable):
-    """`limit`: how much the caller has of what is used up, 0 where that is no number; whole again in `reset_s`."""
+    """`limit`: how much the caller has, 0 where that is no number; `remaining` of it, too little for what was asked;
+    whole again in `reset_s`."""
 
     code = "rate_limited"
 
@@ -169,10 +170,12 @@ class RateLimited(Unavailable):
         retry_after_s: float | None = None,
         correlation: str = "",
         limit: int = 0,
+        remaining: int = 0,
         reset_s: float = 0.0,
     ) -> None:
         super().__init__(message, retry_after_s=retry_after_s, correlation=correlation)
         self.limit = limit
+        self.remaining = remaining
         self.reset_s = reset_s
 
 

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 
 from slipway.errors import MissingExtra, SetupError, SlipwayError
 from slipway.gateway.control import SupervisorLine
+from slipway.gateway.guard import AccessGuard
 from slipway.gateway.numbers import snapshot
 from slipway.gateway.probe import probe
 from slipway.gateway.service import GatewayService
 from slipway.launchers.launcher import EXIT_ORPHANED, EXIT_SETUP_FAILED
+from slipway.spec.access import Access
 from slipway.transports.http.server import HttpDoor, open_http_door
 from slipway.transports.http.v2 import OpenInference
 from slipway.wire.messages import (
@@ -34,6 +36,8 @@ from slipway.wire.messages import (
 if TYPE_CHECKING:
     from slipway.transports.grpc.door import GrpcDoor
 
+REPORT_S = 1.0
+
 
 class Gateway:
     """Opens its doors, follows the supervisor's word, and drains when told to."""
@@ -46,8 +50,12 @@ class Gateway:
         self._line: SupervisorLine | None = None
         self._errands: set[asyncio.Task[None]] = set()
         self._package_version = package_version("slipway")
+        self._guard = AccessGuard(limits_folder=begin.limits_folder)
         self.service = GatewayService(
-            version=self._package_version, ask=self._say, serving_changed=lambda ready: self._say(Serving(ready))
+            version=self._package_version,
+            ask=self._say,
+            serving_changed=lambda ready: self._say(Serving(ready)),
+            guard=self._guard,
         )
         self._http: HttpDoor | None = None
         self._grpc: GrpcDoor | None = None
@@ -79,9 +87,18 @@ class Gateway:
         gc.collect()
         gc.freeze()
         gc.set_threshold(20_000, 20, 50)
+        reporting = loop.create_task(self._report_callers())
         drain_s, status = await self._over
+        reporting.cancel()
         await self._drain(drain_s)
         return status
+
+    async def _report_callers(self) -> None:
+        while True:
+            await asyncio.sleep(REPORT_S)
+            seen = self._guard.seen()
+            if seen is not None:
+                self._say(seen)
 
     def _begin_tracing(self) -> None:
         if not self._spec.otlp_endpoint:
@@ -115,6 +132,8 @@ class Gateway:
     def _heard(self, message: ControlMessage) -> None:
         if isinstance(message, Routes):
             self.service.apply(message)
+        elif isinstance(message, Access):
+            self._guard.apply(message)
         elif isinstance(message, SnapshotRequest):
             connections = {"http": len(self._http.connections)} if self._http else {}
             self._say(snapshot(message.number, self.service, connections))
@@ -152,5 +171,6 @@ class Gateway:
         await asyncio.gather(*doors)
         for version in self.service.versions():
             version.close()
+        self._guard.close()
         if self.service.tracing is not None:
             await loop.run_in_executor(None, self.service.tracing.close)

@@ -35,12 +35,18 @@ Loaded = Callable[[SlipwayError | None], None]
 class GatewayService:
     """Implements `infer.service.Service`. `ask`: sends a RepositoryChange to the supervisor.
 
-    `serving_changed` is called with the new readiness whenever it has changed. `tracing`: None sends no spans.
-    `unrouted`: requests that named no model of ours or could not be read, by (protocol, error code).
+    `serving_changed` is called whenever it has changed whether everything serves. `guard`: looks at callers.
+    `tracing`: None sends no spans. `unrouted`: requests that named no model of ours or could not be read, by
+    (protocol, error code).
     """
 
     def __init__(
-        self, *, version: str, ask: Callable[[RepositoryChange], None], serving_changed: Callable[[bool], None]
+        self,
+        *,
+        version: str,
+        ask: Callable[[RepositoryChange], None],
+        serving_changed: Callable[[bool], None],
+        guard: Guard = UNGUARDED,
     ) -> None:
         self._version = version
         self._ask = ask
@@ -53,7 +59,7 @@ class GatewayService:
         self.draining = False
         self.unrouted: Counter[tuple[str, str]] = Counter()
         self.tracing: Tracing | None = None
-        self.guard: Guard = UNGUARDED
+        self.guard = guard
 
     # --- routes ---------------------------------------------------------------------------------------------------
 
@@ -80,7 +86,7 @@ class GatewayService:
     def _changed(self) -> None:
         if not self._told:
             return
-        ready = self.ready()
+        ready = self._serves()
         if ready != self._serving:
             self._serving = ready
             self._serving_changed(ready)
@@ -113,6 +119,9 @@ class GatewayService:
         return True
 
     def ready(self) -> bool:
+        return self.guard.told and self._serves()
+
+    def _serves(self) -> bool:
         """Routes were told, and everything that should serve can."""
         return self._told and not self.draining and all(version.settled for version in self._versions.values())
 
@@ -205,7 +214,7 @@ class GatewayService:
                 raise InvalidInput(_unknown_output(version, request.outputs))
             if caller is not None:
                 left = self.guard.spend(caller, request.model, rows)
-                request.allowance = request.allowance or left
+                request.allowance = left or request.allowance
             try:
                 if version.cached is not None:
                     return version.cached.submit(request, rows=rows, done=done, key=key)

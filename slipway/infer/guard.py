@@ -64,7 +64,7 @@ class Pass:
         self.certificate = certificate
         self.epoch = epoch
         self.until = until
-        self.rights: dict[tuple[str, str], object] = {}
+        self.rights: set[tuple[str, str]] = set()
         self.used = 0.0
 
 
@@ -78,6 +78,11 @@ class Guard(Protocol):
     """`on_duty` False: nothing is asked, everything is open and nothing is limited. It may change at any moment."""
 
     on_duty: bool
+
+    @property
+    def told(self) -> bool:
+        """It has its rules; before that a server is not ready."""
+        ...
 
     def holds(self, passed: Pass) -> bool:
         """Whether it still stands: not expired, and nothing about access has changed since."""
@@ -122,6 +127,7 @@ class Unguarded:
     """The guard of a house that has none."""
 
     on_duty = False
+    told = True
 
     def holds(self, passed: Pass) -> bool:
         raise AssertionError(_OFF_DUTY)

@@ -48,6 +48,7 @@ class Gateway:
         number: int,
         spec: ServerSpec,
         runtime_folder: str,
+        limits_folder: str,
         launcher: Launcher,
         clock: Clock,
         asked: Callable[[Gateway, RepositoryChange], None],
@@ -60,6 +61,7 @@ class Gateway:
         self.serving = False
         self._spec = spec
         self._runtime_folder = runtime_folder
+        self._limits_folder = limits_folder
         self._asked = asked
         self._access_seen = access_seen
         self._tally = tally
@@ -116,7 +118,12 @@ class Gateway:
 
     def _begin(self, generation: int) -> ControlMessage:
         del generation
-        return BeginGateway(spec=self._spec, number=self.number, runtime_folder=self._runtime_folder)
+        return BeginGateway(
+            spec=self._spec,
+            number=self.number,
+            runtime_folder=self._runtime_folder,
+            limits_folder=self._limits_folder,
+        )
 
     def _heard(self, message: ControlMessage) -> None:
         if isinstance(message, Snapshot):
@@ -148,6 +155,7 @@ class Gateways:
         *,
         spec: ServerSpec,
         runtime_folder: str,
+        limits_folder: str,
         launcher: Launcher,
         clock: Clock,
         routes: Callable[[], Routes | None],
@@ -171,6 +179,7 @@ class Gateways:
                 number=number,
                 spec=spec,
                 runtime_folder=runtime_folder,
+                limits_folder=limits_folder,
                 launcher=launcher,
                 clock=clock,
                 asked=asked,

@@ -107,6 +107,7 @@ class House:
         self.gateways = Gateways(
             spec=spec,
             runtime_folder=str(folder.path),
+            limits_folder=str(data.path / "limits"),
             launcher=launcher,
             clock=clock,
             routes=self._routes,

@@ -60,13 +60,15 @@ LinkMessage = Run | Ran | Failed
 
 
 class BeginWorker(msgspec.Struct, tag="begin_worker"):
-    """First to a worker: what to load and how. `scratch`: the one folder it may write to. `threads`: ≥ 1."""
+    """First to a worker: what to load and how. `scratch`: the one folder it may write to. `threads`: ≥ 1. `behind`:
+    others serve already, so it loads behind them, with what they leave of the cores."""
 
     spec: ModelSpec
     index: int
     generation: int
     scratch: str
     threads: int
+    behind: bool = False
     log_json: bool = False
     log_level: str = "info"
 
@@ -74,12 +76,14 @@ class BeginWorker(msgspec.Struct, tag="begin_worker"):
 class BeginGateway(msgspec.Struct, tag="begin_gateway"):
     """First to a gateway: the doors to open, with their ports already chosen (-1: shut). `number` counts from 1.
 
-    `runtime_folder` holds the sockets of this server; the gateway removes it if the supervisor dies.
+    `runtime_folder` holds the sockets of this server; the gateway removes it if the supervisor dies. `limits_folder`:
+    where all its gateways share what callers have used up of their limits, '' for each on its own.
     """
 
     spec: ServerSpec
     number: int
     runtime_folder: str
+    limits_folder: str = ""
 
 
 class Progress(msgspec.Struct, tag="progress"):

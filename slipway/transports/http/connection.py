@@ -17,7 +17,9 @@ from slipway.transports.http.chunked import ChunkedBody
 from slipway.transports.http.doorway import Doorway
 from slipway.transports.http.encodings import decode_body
 from slipway.transports.http.exchange import Exchange
+from slipway.transports.http.gate import EVERYBODY, Entry
 from slipway.transports.http.head import Head
+from slipway.transports.tls import common_name
 
 App = Callable[[Exchange], None]
 """Called for each whole request; answers through the exchange, at once or later. It may raise SlipwayError."""
@@ -36,15 +38,20 @@ class HttpConnection(asyncio.Protocol):
     """`last`: no request after the one at hand is answered here.
 
     `touched`: the door's tick when bytes last went in, or out to a slow reader. `began`: when the head or the body at
-    hand began, for those who send so little at a time that they are never quiet.
+    hand began, for those who send so little at a time that they are never quiet. `entry`: who may come in; a body
+    that is not here yet is not read before that is known.
     """
 
-    def __init__(self, door: Doorway, app: App) -> None:
+    def __init__(self, door: Doorway, app: App, entry: Entry = EVERYBODY) -> None:
         self.door = door
         self.last = False
         self.touched = self.began = door.tick
         self.plain_json = not door.limits.cors_origins
+        self.certificate = ""
         self._app = app
+        self._entry = entry
+        self._guard = entry.guard
+        self._probe: Exchange | None = None  # of a head whose body waits until its sender is known
         self._heads = door.heads
         self._known = door.heads.known.get
         self._transport: Any = None
@@ -64,6 +71,9 @@ class HttpConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
         door = self.door
+        certificate = transport.get_extra_info("peercert")
+        if certificate:
+            self.certificate = common_name(certificate)
         limit = door.limits.max_connections
         if len(door.connections) < limit:
             door.connections.add(self)
@@ -80,6 +90,8 @@ class HttpConnection(asyncio.Protocol):
             if exchange.payload is None and exchange.on_cancel is not None:
                 exchange.on_cancel()
         self._exchanges.clear()
+        if self._probe is not None and self._probe.on_cancel is not None:
+            self._probe.on_cancel()
 
     def pause_writing(self) -> None:
         """The client does not read its answers: no further requests from it until it does."""
@@ -124,6 +136,7 @@ class HttpConnection(asyncio.Protocol):
         while at < size:
             head = self._head
             if head is None:
+                start = at
                 if self._congested or len(self._exchanges) >= MAX_PIPELINED:
                     self._rest = data[at:]
                     self._paused = not self._congested
@@ -146,8 +159,10 @@ class HttpConnection(asyncio.Protocol):
                 if 0 <= length <= size - at and length <= self.door.limits.max_body_bytes:
                     self._complete(head, data[at : at + length])  # the whole request is here: the usual case
                     at += length
-                else:
+                elif not self._guard.on_duty or self._knows_sender(head, data[start:]):
                     self._begin_body(head, here=size - at)
+                else:
+                    return
             elif self._chunked is not None:
                 at = self._chunked.feed(data, at)
                 if self._chunked.done:
@@ -163,6 +178,29 @@ class HttpConnection(asyncio.Protocol):
                     self._complete(head, body)
             if self.last:
                 return
+
+    def _knows_sender(self, head: Head, data: bytes) -> bool:
+        """Whether its body may come. False: that takes long, and `data`, which begins with the head, waits for it."""
+        probe = Exchange(self, head, b"")
+        if self._entry.admit(probe):
+            return True
+        self._probe, self._rest, self.began = probe, data, self.door.tick
+        self._transport.pause_reading()
+        return False
+
+    def admitted(self, exchange: Exchange, error: SlipwayError | None) -> None:
+        """What took long is known now."""
+        exchange.on_cancel = None
+        if exchange is self._probe:
+            self._probe = None
+            if error is None:
+                self._resume()
+            else:
+                self._refuse_rest(error)
+        elif error is None:
+            self._dispatch(exchange)
+        else:
+            exchange.refuse(error)
 
     def _begin_body(self, head: Head, *, here: int) -> None:
         """The head is here, its body not wholly. Refuse what is too large before it comes."""
@@ -194,6 +232,8 @@ class HttpConnection(asyncio.Protocol):
     def _dispatch(self, exchange: Exchange) -> None:
         head = exchange.head
         try:
+            if self._guard.on_duty and not self._entry.admit(exchange):
+                return
             if head.encoding != "identity":
                 limit = self.door.limits.max_body_bytes
                 exchange.body = decode_body(exchange.body, head.encoding, max_bytes=limit)
@@ -230,11 +270,17 @@ class HttpConnection(asyncio.Protocol):
             self._hang_up()
 
     def _resume(self) -> None:
-        if not self._paused and not self._congested and not self._transport.is_closing():
+        if not self._paused and not self._congested and self._probe is None and not self._transport.is_closing():
             self._transport.resume_reading()
             if self._rest and not self.last:
                 self.began = self.door.tick
                 self.data_received(b"")
+
+    @property
+    def peer(self) -> str:
+        """The client's address, without its port."""
+        name = self._transport.get_extra_info("peername")
+        return str(name[0]) if isinstance(name, tuple) else ""
 
     def closes_after(self, exchange: Exchange) -> bool:
         """Whether its answer is the last on this connection."""
@@ -263,7 +309,7 @@ class HttpConnection(asyncio.Protocol):
         elif self._lingers:
             if quiet >= LINGER_TICKS:
                 self._transport.abort()
-        elif self._exchanges:
+        elif self._exchanges or self._probe is not None:
             return
         elif self._head is not None or self._rest:
             if tick - self.began >= limits.head_timeout_s + self._received() / MIN_BODY_RATE:

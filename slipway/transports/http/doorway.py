@@ -53,7 +53,10 @@ class Doorway:
             return []
         shown = "*" if "*" in allowed else origin
         lines = [f"access-control-allow-origin: {shown}", "vary: origin"]
-        lines.append("access-control-expose-headers: inference-header-content-length, x-request-id, retry-after")
+        lines.append(
+            "access-control-expose-headers: inference-header-content-length, x-request-id, retry-after, "
+            "ratelimit-limit, ratelimit-remaining, ratelimit-reset, www-authenticate"
+        )
         if head.method == "OPTIONS":
             asked = head.headers.get("access-control-request-headers", "content-type")
             lines.append("access-control-allow-methods: GET, POST, HEAD, OPTIONS")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from http import HTTPStatus
+from math import ceil
 from typing import Any, Protocol
 
 import orjson
 
-from slipway.errors import MethodNotAllowed, SlipwayError
+from slipway.errors import MethodNotAllowed, RateLimited, SlipwayError, Unauthenticated
+from slipway.infer.guard import Allowance
 from slipway.transports.codes import http_status
 from slipway.transports.http.doorway import Doorway
 from slipway.transports.http.encodings import COMPRESS_FROM_BYTES, choose_encoding, encode_body
@@ -16,6 +18,7 @@ from slipway.transports.http.head import Head
 
 JSON = "application/json"
 _REASONS = {status.value: status.phrase for status in HTTPStatus} | {499: "Client Closed Request"}
+CHALLENGE = 'Bearer, Basic realm="slipway"'
 MAX_MESSAGE = 4000
 """Characters; more is not an explanation but an echo of what came."""
 Headers = tuple[tuple[str, str], ...]
@@ -23,11 +26,19 @@ Headers = tuple[tuple[str, str], ...]
 
 class Connection(Protocol):
     """Where an exchange came from. `last`: this connection takes no further requests. `plain_json`: answers of JSON
-    need no headers but the usual."""
+    need no headers but the usual. `certificate`: the client's common name, verified by TLS. `peer`: its address."""
 
     door: Doorway
     last: bool
     plain_json: bool
+
+    @property
+    def certificate(self) -> str: ...
+
+    @property
+    def peer(self) -> str: ...
+
+    def admitted(self, exchange: Exchange, error: SlipwayError | None) -> None: ...
 
     def send(self, exchange: Exchange, payload: bytes, *, close: bool = False) -> None: ...
 
@@ -110,12 +121,25 @@ class Exchange:
         if error.correlation:
             content["correlation"] = error.correlation
         if error.retry_after_s is not None:
-            headers.append(("retry-after", str(max(1, round(error.retry_after_s)))))
+            headers.append(("retry-after", str(max(1, ceil(error.retry_after_s)))))
         if isinstance(error, MethodNotAllowed):
             headers.append(("allow", error.allow))
+        elif isinstance(error, Unauthenticated):
+            headers.append(("www-authenticate", CHALLENGE))
+        elif isinstance(error, RateLimited) and error.limit:
+            headers += allowance_headers(Allowance(error.limit, error.remaining, error.reset_s))
         if close:
             self.connection.last = True
         self.respond(http_status(error), orjson.dumps(content), headers=tuple(headers))
+
+
+def allowance_headers(allowance: Allowance) -> Headers:
+    """What is left to the caller, as draft-ietf-httpapi-ratelimit-headers-03 writes it. Seconds are rounded up."""
+    return (
+        ("ratelimit-limit", str(allowance.limit)),
+        ("ratelimit-remaining", str(allowance.remaining)),
+        ("ratelimit-reset", str(ceil(allowance.reset_s))),
+    )
 
 
 def _clean(value: str) -> str:

@@ -12,19 +12,23 @@ from urllib.parse import unquote
 import httptools
 
 from slipway.errors import HeadersTooLarge, MalformedRequest, SlipwayError, UrlTooLong
+from slipway.infer.guard import Pass
 
 MAX_KEPT = 2048
 MAX_KEPT_BYTES = 4096
 MAX_URL_BYTES = 8192
 MAX_HEADERS = 256
 ORDINARY_BYTES = 64 * 1024
-_LIST_HEADERS_ONCE = frozenset({"content-length", "host", "content-type", "inference-header-content-length"})
+_HEADERS_ONCE = frozenset(
+    ["content-length", "host", "content-type", "inference-header-content-length", "authorization", "x-api-key"]
+)
 
 
 class Head:
     """`segments`: the path split at '/', each percent-decoded after the split, so that %2f cuts nothing.
 
-    `length`: bytes of the body, -1 where it is chunked. `route`: the application's own memory for this head.
+    `length`: bytes of the body, -1 where it is chunked. `route`: the application's own memory for this head,
+    `passed` its gate's.
     """
 
     __slots__ = (
@@ -37,6 +41,7 @@ class Head:
         "length",
         "method",
         "ordinary",
+        "passed",
         "path",
         "plain",
         "query",
@@ -58,6 +63,7 @@ class Head:
         self.encoding = headers.get("content-encoding", "identity").strip().lower()
         self.accepts = headers.get("accept-encoding", "")
         self.route: Any = None
+        self.passed: Pass | None = None
         # The two short ways: of a request that is complete once `length` bytes have come, and of its answer.
         self.ordinary = keep_alive and self.encoding == "identity" and 0 <= self.length <= ORDINARY_BYTES
         self.plain = keep_alive and version == "1.1" and "x-request-id" not in headers
@@ -99,7 +105,7 @@ class _Collector:
         key = name.decode("latin-1").lower()
         text = value.decode("latin-1")
         if key in self.headers:
-            if key in _LIST_HEADERS_ONCE:
+            if key in _HEADERS_ONCE:
                 raise MalformedRequest(f"header {key!r} is given twice")
             text = f"{self.headers[key]}, {text}"
         self.headers[key] = text

@@ -4,31 +4,47 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from typing import Any
 
 from slipway.errors import PortInUse, SetupError
 from slipway.spec.serve import Doors
 from slipway.transports.http.connection import App, HttpConnection
 from slipway.transports.http.doorway import Doorway
+from slipway.transports.http.gate import EVERYBODY, Entry
+from slipway.transports.tls import TlsFiles
 
 BACKLOG = 1024
 TICK_S = 1.0
+TLS_GOODBYE_S = 5.0
 
 
 class HttpDoor(Doorway):
-    """Listening, once `listen` has been awaited; `port` is the real one."""
+    """Listening, once `listen` has been awaited; `port` is the real one. With `limits.tls` it is HTTPS."""
 
     def __init__(self, app: App, limits: Doors) -> None:
         super().__init__(limits)
         self.port = 0
         self._app = app
+        # An application that knows who may come in says so itself: nobody can forget to pass it on.
+        self._entry: Entry = getattr(app, "entry", EVERYBODY)
         self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._tls: TlsFiles | None = None
 
     async def listen(self, *, host: str, port: int, reuse_port: bool) -> None:
         loop = asyncio.get_running_loop()
+        if self.limits.tls is not None:
+            self._tls = TlsFiles(self.limits.tls)
+        tls: dict[str, Any] = {}
+        if self._tls is not None:
+            tls = {
+                "ssl": self._tls.context,
+                "ssl_handshake_timeout": self.limits.head_timeout_s,
+                "ssl_shutdown_timeout": TLS_GOODBYE_S,
+            }
         try:
             self._server = await loop.create_server(
-                self._connect, host, port, reuse_port=reuse_port or None, backlog=BACKLOG
+                self._connect, host, port, reuse_port=reuse_port or None, backlog=BACKLOG, **tls
             )
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
@@ -38,7 +54,7 @@ class HttpDoor(Doorway):
         self._timer = loop.call_later(TICK_S, self._tick)
 
     def _connect(self) -> HttpConnection:
-        return HttpConnection(self, self._app)
+        return HttpConnection(self, self._app, self._entry)
 
     def _tick(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
@@ -48,6 +64,8 @@ class HttpDoor(Doorway):
         """A second has passed."""
         self.tick += 1
         self.set_date()
+        if self._tls is not None:
+            self._tls.refresh()
         for connection in (*self.connections, *self.leaving):
             connection.sweep(self.tick)
 

@@ -26,10 +26,12 @@ from slipway.errors import (
     Unsupported,
     UnsupportedMedia,
 )
-from slipway.infer.request import Response
+from slipway.infer.guard import DEPLOY, KNOWN, OPEN, PREDICT, SEE, Identity
+from slipway.infer.request import Request, Response
 from slipway.infer.service import Service
 from slipway.transports import answers
-from slipway.transports.http.exchange import Exchange
+from slipway.transports.http.exchange import Exchange, allowance_headers
+from slipway.transports.http.gate import Entry
 from slipway.transports.http.head import Head
 from slipway.transports.http.v2_answers import encode_infer
 from slipway.transports.http.v2_json import Wanted, decode_infer
@@ -41,13 +43,17 @@ _MEDIA = ("", "application/json", "application/octet-stream", "application/x-www
 _MODEL_VERBS = {"": "GET", "ready": "GET", "config": "GET", "stats": "GET", "infer": "POST"}
 
 
+Call = Callable[["Exchange", "Route"], None]
+
+
 class Route:
-    """Where a head leads: what to call, and the model and version that the path names."""
+    """Where a head leads: what to call, which right that takes, and the model and version that the path names."""
 
-    __slots__ = ("call", "json_bytes", "model", "request_id", "timeout_s", "trace", "version")
+    __slots__ = ("call", "json_bytes", "model", "request_id", "right", "timeout_s", "trace", "version")
 
-    def __init__(self, call: Callable[[Exchange, Route], None], model: str = "", version: str = "") -> None:
+    def __init__(self, call: Call, right: str = KNOWN, model: str = "", version: str = "") -> None:
         self.call = call
+        self.right = right
         self.model = model
         self.version = version
         self.json_bytes: int | None = None
@@ -56,7 +62,7 @@ class Route:
         self.request_id = ""
 
 
-def _answer(exchange: Exchange, wanted: Wanted, outcome: Response | SlipwayError) -> None:
+def _answer(exchange: Exchange, wanted: Wanted, request: Request, outcome: Response | SlipwayError) -> None:
     """What became of an infer request, to whoever asked, in the form that was asked for."""
     if isinstance(outcome, SlipwayError):
         exchange.refuse(outcome)
@@ -70,50 +76,66 @@ def _answer(exchange: Exchange, wanted: Wanted, outcome: Response | SlipwayError
         log.exception("an answer of %s cannot be written", outcome.model)
         exchange.refuse(SlipwayError("the answer cannot be written; the server's log has the details"))
         return
-    if json_bytes is None:
-        exchange.respond_json(body)
+    headers = allowance_headers(request.allowance) if request.allowance is not None else ()
+    if json_bytes is not None:
+        headers = ((JSON_LENGTH_HEADER, str(json_bytes)), *headers)
+        exchange.respond(200, body, "application/octet-stream", headers)
+    elif headers:
+        exchange.respond(200, body, headers=headers)
     else:
-        exchange.respond(200, body, "application/octet-stream", ((JSON_LENGTH_HEADER, str(json_bytes)),))
+        exchange.respond_json(body)
 
 
 class OpenInference:
-    """The application behind an HTTP door: routes exchanges to a Service."""
+    """The application behind an HTTP door: routes exchanges to a Service. `entry`: who may come in, for the door."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._fixed: dict[tuple[str, ...], tuple[str, Callable[[Exchange, Route], None]]] = {
-            ("v2",): ("GET", self._server),
-            ("v2", "health", "live"): ("GET", self._live),
-            ("v2", "health", "ready"): ("GET", self._ready),
-            ("v2", "models", "stats"): ("GET", self._stats),
-            ("v2", "repository", "index"): ("POST", self._index),
+        self._guard = service.guard
+        self.entry = Entry(service.guard, self._route_of, self._turned_away)
+        self._fixed: dict[tuple[str, ...], tuple[str, Call, str]] = {
+            ("v2",): ("GET", self._server, KNOWN),
+            ("v2", "health", "live"): ("GET", self._live, OPEN),
+            ("v2", "health", "ready"): ("GET", self._ready, OPEN),
+            ("v2", "models", "stats"): ("GET", self._stats, KNOWN),
+            ("v2", "repository", "index"): ("POST", self._index, KNOWN),
         }
 
     def __call__(self, exchange: Exchange) -> None:
         """Answer, now or later. Raises SlipwayError for what can be refused at once."""
-        route = exchange.head.route
-        if route is None:
-            route = exchange.head.route = self._route(exchange.head)
+        route = exchange.head.route or self._route_of(exchange.head)
         route.call(exchange, route)
 
     # --- routing --------------------------------------------------------------------------------------------------
 
-    def _route(self, head: Head) -> Route:
+    def _route_of(self, head: Head) -> Route:
+        """Never fails: a path that leads nowhere is a route to the words that say so, for those who may hear them."""
+        if head.route is None:
+            head.route = self._find_route(head)
+        route: Route = head.route
+        return route
+
+    def _turned_away(self, head: Head, error: SlipwayError) -> None:
+        route = self._route_of(head)
+        if route.right == PREDICT:
+            self._service.refused(route.model, "http", error)
+
+    def _find_route(self, head: Head) -> Route:
         segments = head.segments[:-1] if len(head.segments) > 1 and head.segments[-1] == "" else head.segments
         if head.method == "OPTIONS":
-            return Route(self._options)
+            return Route(self._options, OPEN)
         fixed = self._fixed.get(segments)
         if fixed is not None:
-            _check_method(head, fixed[0])
-            return Route(fixed[1])
+            method, call, right = fixed
+            return Route(call, right) if _takes(head, method) else Route(_wrong_method(method), right)
         if segments[:2] == ("v2", "models") and len(segments) > 2:
             return self._model_route(head, segments)
         if segments[:3] == ("v2", "repository", "models") and len(segments) == 5:
-            calls = {"load": self._load, "unload": self._unload}
+            calls: dict[str, Call] = {"load": self._load, "unload": self._unload}
             if segments[4] in calls:
-                _check_method(head, "POST")
-                return Route(calls[segments[4]], segments[3])
-        raise NotFound(self._no_such_path(head.path))
+                call = calls[segments[4]] if _takes(head, "POST") else _wrong_method("POST")
+                return Route(call, DEPLOY, segments[3])
+        return Route(self._no_such_path)
 
     def _model_route(self, head: Head, segments: tuple[str, ...]) -> Route:
         model, rest = segments[2], segments[3:]
@@ -122,32 +144,47 @@ class OpenInference:
             version, rest = rest[1], rest[2:]
         verb = rest[0] if rest else ""
         if len(rest) > 1 or verb not in _MODEL_VERBS:
-            raise NotFound(self._no_such_path(head.path))
-        _check_method(head, _MODEL_VERBS[verb])
-        calls = {
+            return Route(self._no_such_path)
+        right = PREDICT if verb == "infer" else SEE
+        if not _takes(head, _MODEL_VERBS[verb]):
+            return Route(_wrong_method(_MODEL_VERBS[verb]), right, model)
+        calls: dict[str, Call] = {
             "": self._metadata,
             "ready": self._model_ready,
             "config": self._config,
             "stats": self._stats,
             "infer": self._infer,
         }
-        route = Route(calls[verb], model, version)
+        route = Route(calls[verb], right, model, version)
         if verb == "infer":
             try:
                 _read_headers(head, route)
-            except SlipwayError as error:
-                self._service.refused(model, "http", error)
-                raise
+            except SlipwayError:
+                route.call = self._unreadable
         return route
 
-    def _no_such_path(self, path: str) -> str:
-        names = [entry.name for entry in self._service.index()]
+    def _unreadable(self, exchange: Exchange, route: Route) -> None:
+        """Its headers cannot be read; once more, for the words."""
+        try:
+            _read_headers(exchange.head, route)
+        except SlipwayError as error:
+            self._service.refused(route.model, "http", error)
+            raise
+
+    def _caller(self, exchange: Exchange) -> Identity | None:
+        """Whoever was just let in by the entry; None where nobody is asked."""
+        passed = exchange.head.passed if self._guard.on_duty else None
+        return None if passed is None else passed.caller
+
+    def _no_such_path(self, exchange: Exchange, route: Route) -> None:  # noqa: ARG002
+        path = exchange.head.path
+        names = [entry.name for entry in self._service.index(caller=self._caller(exchange))]
         known = ["/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/stats", "/v2/repository/index"]
         for name in names:
             known += [f"/v2/models/{name}{verb}" for verb in ("", "/ready", "/infer", "/stats", "/config")]
         near = get_close_matches(path[:200], known, n=1)
         hint = f"did you mean {near[0]}?" if near else "the protocol begins at /v2"
-        return f"no such path: {path[:200]}; {hint}"
+        raise NotFound(f"no such path: {path[:200]}; {hint}")
 
     # --- inference ------------------------------------------------------------------------------------------------
 
@@ -166,15 +203,29 @@ class OpenInference:
             self._service.refused(route.model, "http", error)
             raise
         exchange.body = b""
+        if self._guard.on_duty:
+            self._count(exchange, request)
         if route.timeout_s:
             request.deadline = min(request.deadline, now + route.timeout_s)
         if route.trace:
             request.trace = route.trace
         if route.request_id and not request.id:
             request.id = route.request_id
-        ticket = self._service.infer(request, partial(_answer, exchange, wanted))
+        ticket = self._service.infer(request, partial(_answer, exchange, wanted, request))
         if ticket is not None:
             exchange.on_cancel = ticket.cancel
+
+    def _count(self, exchange: Exchange, request: Request) -> None:
+        """It is known who asks; has he not asked enough?"""
+        passed = exchange.head.passed
+        if passed is None:
+            raise AssertionError("the entry lets nobody in without a pass")
+        request.caller = passed.caller
+        try:
+            request.allowance = self._guard.count(passed, request.model)
+        except SlipwayError as error:
+            self._service.refused(request.model, "http", error)
+            raise
 
     # --- everything else -------------------------------------------------------------------------------------------
 
@@ -193,21 +244,26 @@ class OpenInference:
         _json(exchange, {"ready": ready}, 200 if ready else 503)
 
     def _model_ready(self, exchange: Exchange, route: Route) -> None:
-        ready = self._service.model_ready(route.model, route.version)
+        ready = self._service.model_ready(route.model, route.version, caller=self._caller(exchange))
         _json(exchange, {"name": route.model, "ready": ready}, 200 if ready else 503)
 
     def _metadata(self, exchange: Exchange, route: Route) -> None:
-        facts = self._service.model_metadata(route.model, route.version)
+        facts = self._service.model_metadata(route.model, route.version, caller=self._caller(exchange))
         content = answers.model_metadata(facts)
         if facts.signature.columns:
             content["parameters"] = {"columns": [answers.tensor(spec) for spec in facts.signature.columns]}
         _json(exchange, content)
 
     def _config(self, exchange: Exchange, route: Route) -> None:
-        _json(exchange, answers.model_config(self._service.model_metadata(route.model, route.version)))
+        _json(
+            exchange,
+            answers.model_config(
+                self._service.model_metadata(route.model, route.version, caller=self._caller(exchange))
+            ),
+        )
 
     def _stats(self, exchange: Exchange, route: Route) -> None:
-        found = self._service.statistics(route.model, route.version)
+        found = self._service.statistics(route.model, route.version, caller=self._caller(exchange))
         _json(exchange, {"model_stats": [answers.statistics(item) for item in found]})
 
     def _index(self, exchange: Exchange, route: Route) -> None:  # noqa: ARG002
@@ -215,7 +271,7 @@ class OpenInference:
         ready_only = asked.get("ready", False)
         if not isinstance(ready_only, bool):
             raise InvalidInput(f"'ready' is {ready_only!r}, expected true or false")
-        entries = self._service.index(ready_only=ready_only)
+        entries = self._service.index(ready_only=ready_only, caller=self._caller(exchange))
         content = [answers.index_entry(entry) for entry in entries]
         exchange.respond(200, orjson.dumps(content))
 
@@ -224,11 +280,11 @@ class OpenInference:
         if asked:
             names = ", ".join(map(str, asked))[:200]
             raise Unsupported(f"load with parameters ({names}) is not served: a model is loaded as it was declared")
-        self._service.load(route.model, lambda error: _changed(exchange, error))
+        self._service.load(route.model, lambda error: _changed(exchange, error), caller=self._caller(exchange))
 
     def _unload(self, exchange: Exchange, route: Route) -> None:
         _json_body(exchange)
-        self._service.unload(route.model, lambda error: _changed(exchange, error))
+        self._service.unload(route.model, lambda error: _changed(exchange, error), caller=self._caller(exchange))
 
 
 def _changed(exchange: Exchange, error: SlipwayError | None) -> None:
@@ -238,10 +294,17 @@ def _changed(exchange: Exchange, error: SlipwayError | None) -> None:
         exchange.refuse(error)
 
 
-def _check_method(head: Head, method: str) -> None:
-    if head.method != method and not (head.method == "HEAD" and method == "GET"):
-        allow = "GET, HEAD, OPTIONS" if method == "GET" else f"{method}, OPTIONS"
-        raise MethodNotAllowed(f"{head.path[:200]} takes {method}, not {head.method}", allow=allow)
+def _takes(head: Head, method: str) -> bool:
+    return head.method == method or (head.method == "HEAD" and method == "GET")
+
+
+def _wrong_method(method: str) -> Call:
+    allow = "GET, HEAD, OPTIONS" if method == "GET" else f"{method}, OPTIONS"
+
+    def refuse(exchange: Exchange, route: Route) -> None:  # noqa: ARG001
+        raise MethodNotAllowed(f"{exchange.head.path[:200]} takes {method}, not {exchange.head.method}", allow=allow)
+
+    return refuse
 
 
 def _read_headers(head: Head, route: Route) -> None:

@@ -203,7 +203,7 @@ def test_every_error_of_a_model_keeps_its_status_and_words(door: Stand, kind: ty
     if kind is errors.MethodNotAllowed:
         assert answer.headers["allow"] == "GET"
     else:
-        assert (answer.headers["retry-after"], answer.json["correlation"]) == ("2", "c-1")
+        assert (answer.headers["retry-after"], answer.json["correlation"]) == ("3", "c-1")
     assert client.is_open()
 
 
