@@ -5,21 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields
 from difflib import get_close_matches
+from typing import Any
 
-from slipway.cli.options import ServeOptions, variable_of
+from slipway.cli.options import variable_of
 from slipway.errors import SetupError
 
 PREFIX = "SLIPWAY_"
-OTHERS = ("SLIPWAY_ADMIN",)
+OTHERS = ("SLIPWAY_SERVER", "SLIPWAY_KEY", "SLIPWAY_FILES")
+"""Of the verbs that call a server, and of models."""
 SERVICE_LINKS = ("SLIPWAY_SERVICE_", "SLIPWAY_PORT_")
 """What Kubernetes tells every pod about a service that is called `slipway`."""
 
 _FLAGS = ("1", "true", "yes", "on", "t", "y", "0", "false", "no", "off", "f", "n", "")
 
 
-def check_environment(environment: Mapping[str, str]) -> None:
-    """Raise SetupError for a variable whose value is no value of its option, or whose name is nearly an option's."""
-    options = {variable_of(field.name): field for field in fields(ServeOptions)}
+def check_environment(environment: Mapping[str, str], table: type[Any]) -> None:
+    """Raise SetupError for a variable whose value is no value of its option in `table`, or whose name is nearly an
+    option's."""
+    options = {variable_of(field.name): field for field in fields(table)}
     for variable, value in environment.items():
         if not variable.startswith(PREFIX) or variable.startswith(SERVICE_LINKS) or variable in OTHERS:
             continue
@@ -29,19 +32,20 @@ def check_environment(environment: Mapping[str, str]) -> None:
             if near:
                 raise SetupError(f"the environment has {variable}, which is no option; did you mean {near[0]}?")
             continue
-        wanted = _wanted(field.default, value)
+        wanted = _wanted(str(field.type), value)
         if wanted:
             flag = field.name.replace("_", "-")
             raise SetupError(f"the environment has {variable}={value!r}, but --{flag} takes {wanted}")
 
 
-def _wanted(default: object, value: str) -> str:
-    """What would be right, or '' where `value` is."""
-    if isinstance(default, bool):
+def _wanted(kind: str, value: str) -> str:
+    """What would be right, or '' where `value` is. `kind`: as the table has it, such as `int | None`."""
+    kind = kind.removesuffix(" | None")
+    if kind == "bool":
         return "" if value.strip().lower() in _FLAGS else "true or false"
-    if isinstance(default, int | float):
+    if kind in ("int", "float"):
         try:
-            type(default)(value)
+            float(value) if kind == "float" else int(value)
         except ValueError:
-            return "a whole number" if isinstance(default, int) else "a number"
+            return "a whole number" if kind == "int" else "a number"
     return ""

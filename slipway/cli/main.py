@@ -4,64 +4,69 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
 
 import typer
-from typer.core import TyperGroup
 
-from slipway.cli.environment import check_environment
-from slipway.cli.options import command_of
-from slipway.cli.serve import serve
-from slipway.cli.status import status
+from slipway.cli.exits import INTERRUPTED, Ended, complain, status_of
+from slipway.cli.group import SETTINGS, Root
 from slipway.errors import SlipwayError
 
-
-class PlainGroup(TyperGroup):
-    """Lists the verbs without rich, whose import would be most of the time that `slipway --help` takes."""
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        super(TyperGroup, self).format_help(ctx, formatter)
-
+COMPLETING = "_SLIPWAY_COMPLETE"
 
 app = typer.Typer(
     name="slipway",
-    cls=PlainGroup,
-    help="Slipway puts a trained model to work: `slipway serve PATH`, and it answers over HTTP and gRPC.",
+    cls=Root,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["--help", "-h"]},
+    rich_markup_mode=None,
+    context_settings=SETTINGS,
+    epilog="`slipway VERB --help` explains each, with examples.",
 )
-app.command()(status)
-app.command(name="serve", no_args_is_help=False)(command_of(serve))
 
 
-@app.command()
-def version() -> None:
-    """The version of Slipway, of Python, and of the runtimes that are installed."""
-    from slipway.cli.version import versions
+@app.callback()
+def slipway() -> None:
+    """Slipway puts trained models to work, over HTTP and gRPC.
 
-    for name, number in versions():
-        print(f"{name:14} {number}")
+    \b
+    slipway serve model.onnx                      one model, at once
+    slipway up --detach                           a server that remembers
+    slipway deploy model.onnx --name iris         a deployment on it
+    slipway status                                what is true now
+    """
 
 
 def run() -> None:
-    """The entry point. What was wrong with the call or its files is said in one line, with status 2."""
+    """The entry point. What went wrong is said on standard error, in one line where one is enough, and the exit status
+    says of which kind it was (`cli.exits`)."""
     _forget_service_links()
+    if COMPLETING in os.environ:
+        from slipway.cli.completion import prepare
+
+        prepare()
     try:
-        if sys.argv[1:2] == ["serve"]:
-            check_environment(os.environ)
-        app()
-    except SlipwayError as error:
-        complain(error.message)
-        sys.exit(2)
+        _check_environment(sys.argv[1:2])
+        app(prog_name="slipway")
+    except (SlipwayError, Ended) as error:
+        complain(error)
+        sys.exit(status_of(error))
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
 
 
-def complain(message: str) -> None:
-    word = "\x1b[1;31merror\x1b[0m" if sys.stderr.isatty() and not os.environ.get("NO_COLOR") else "error"
-    print(f"{word}: {message}", file=sys.stderr, flush=True)
+def _check_environment(verb: list[str]) -> None:
+    """Before typer reads options from it, whose complaint would name the option and not the variable."""
+    if verb == ["serve"]:
+        from slipway.cli.environment import check_environment
+        from slipway.cli.options import ServeOptions
+
+        check_environment(os.environ, ServeOptions)
+    elif verb == ["up"]:
+        from slipway.cli.environment import check_environment
+        from slipway.cli.up_options import UpOptions
+
+        check_environment(os.environ, UpOptions)
 
 
 def _forget_service_links() -> None:

@@ -18,10 +18,12 @@ MAX_LITERAL_ELEMENTS = 64
 _VALUES = {"b": True, "i": 1, "u": 1, "f": 0.5, "s": "text"}
 
 
-def curl_sample(*, url: str, model: str, facts: ReplicaFacts) -> str:
-    """One shell line. -1 dimensions are 1; optional inputs are left out."""
+def curl_sample(*, url: str, model: str, facts: ReplicaFacts, closed: bool = False) -> str:
+    """One shell line. -1 dimensions are 1; optional inputs are left out. `closed`: with a key, from SLIPWAY_KEY."""
     specs = [spec for spec in facts.signature.inputs if not spec.optional]
     target = f"{url}/v2/models/{model}/infer"
+    if closed:
+        target = f'-H "Authorization: Bearer $SLIPWAY_KEY" {target}'
     if sum(elements(spec) for spec in specs) <= MAX_LITERAL_ELEMENTS:
         body = json.dumps({"inputs": [_tensor(spec, model) for spec in specs]}, separators=(",", ":"))
         return f"curl -s {target} -d '{_quoted(body)}'"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import typer
 
 from slipway.cli.options import ServeOptions, command_of
@@ -21,10 +19,8 @@ def act(given: ServeOptions) -> None:
 
     Each option is also read from SLIPWAY_<OPTION>, such as SLIPWAY_MAX_BATCH_ROWS.
     """
-    from slipway.cli.environment import check_environment
     from slipway.cli.plan import plan_server
 
-    check_environment(os.environ, ServeOptions)
     spec = plan_server(given)
     if given.dry_run:
         from slipway.cli.rehearse import rehearse

@@ -16,6 +16,7 @@ from slipway.supervisor.house import Watcher
 from slipway.wire.messages import VersionRoutes
 
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+SHOWN_VERSIONS = 20
 
 logger = logging.getLogger(__name__)
 
@@ -123,13 +124,16 @@ def ready_page(addresses: Addresses, versions: list[VersionRoutes], *, closed: b
         f"  Access   {'closed: a key, a user or a token is needed' if closed else 'open: whoever reaches it may call'}"
     )
     page.append("")
+    for version in versions[:SHOWN_VERSIONS]:
+        page.extend(_describe(version))
+    if len(versions) > SHOWN_VERSIONS:
+        page.append(f"  and {len(versions) - SHOWN_VERSIONS} more: slipway status")
     if not versions:
         page.append("  Nothing is deployed yet: slipway deploy MODEL")
-    for version in versions:
-        page.extend(_describe(version))
     first = next((version for version in versions if version.facts and version.replicas), None)
     if first is not None and first.facts is not None and addresses.http:
-        page += ["", "Try it:", f"  {curl_sample(url=addresses.http, model=first.spec.name, facts=first.facts)}"]
+        sample = curl_sample(url=addresses.http, model=first.spec.name, facts=first.facts, closed=closed)
+        page += ["", "Try it:", f"  {sample}"]
     page += ["", "Ctrl-C drains and stops."]
     return page
 

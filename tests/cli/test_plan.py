@@ -125,7 +125,8 @@ def test_every_field_of_the_spec_can_be_given() -> None:
     units = {"max_delay_s": "max_batch_delay_ms", "slo_s": "slo_ms", "max_rows": "max_batch_rows"}
     units |= {"max_body_bytes": "max_body_mb", "max_head_bytes": "max_head_kb", "memory_bytes": "memory_mb"}
     parts = {"replicas", "batching", "queue", "cache", "doors"}
-    known = {field.name for field in fields(ServeOptions)}
+    declared = {"environment", "tls"}  # `env` of a deployment's spec, `tls` of a server's configuration
+    known = {field.name for field in fields(ServeOptions)} | declared
     for struct in (ServerSpec, ModelSpec, ReplicaSpec, Doors):
         for field in msgspec.structs.fields(struct):
             name = renamed.get(field.name) or units.get(field.name) or field.name

@@ -1,0 +1,115 @@
+"""`slipway up --detach`: a server that outlives its terminal, and a parent that waits until it is ready."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import typer
+
+from slipway.cli.exits import INTERRUPTED, TIMED_OUT, Ended, note
+from slipway.cli.place import ServerCard, is_running, read_card, tail_of
+from slipway.cli.up_options import UpOptions, arguments_of
+from slipway.errors import SetupError, SlipwayError
+
+POLL_S = 0.05
+TAIL_LINES = 20
+KILL_AFTER_S = 10.0
+
+
+def start_detached(given: UpOptions, *, folder: Path, drain_s: float) -> None:
+    """Returns when the server is ready. Raises Ended with the end of its log where it does not get there."""
+    if is_running(folder):
+        card = read_card(folder)
+        who = f"process {card.pid}" if card else "a server"
+        raise SetupError(f"--data-dir {folder}: {who} runs on it already; `slipway down` ends it")
+    log = _log_file(folder)
+    begins = log.stat().st_size
+    process = _launch(given, log)
+    try:
+        card, state = _wait(process, folder, deadline=time.monotonic() + given.timeout_s)
+    except KeyboardInterrupt:
+        note("stopping what was started")
+        _stop(process, within_s=drain_s + KILL_AFTER_S)
+        raise typer.Exit(INTERRUPTED) from None
+    except Ended as error:
+        _stop(process, within_s=drain_s + KILL_AFTER_S)
+        said = "\n".join(f"  {line}" for line in tail_of(log, lines=TAIL_LINES, since=begins))
+        raise Ended(f"{error.message}; {log} ends with\n{said}", status=error.status) from None
+    for name, address in (("HTTP", card.http), ("gRPC", card.grpc), ("Management", card.admin)):
+        if address:
+            print(f"  {name:<10}  {address}")
+    print(f"Slipway is {state}: process {card.pid}, log {log}. `slipway down` ends it.")
+
+
+def _log_file(folder: Path) -> Path:
+    """Only for its owner: logs tell what is served, and to whom."""
+    log = folder / "logs" / "server.log"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        log.parent.mkdir(mode=0o700, exist_ok=True)
+        os.close(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+    except OSError as error:
+        raise SetupError(f"--data-dir {folder} cannot be used: {error.strerror or error}") from None
+    return log
+
+
+def _launch(given: UpOptions, log: Path) -> subprocess.Popen[bytes]:
+    """In a session of its own, so that neither the terminal's end nor its Ctrl-C reaches it. It stays in this folder,
+    for the sake of models that are imported from here."""
+    around = {name: value for name, value in os.environ.items() if name not in ("SLIPWAY_DETACH", "SLIPWAY_DRY_RUN")}
+    if given.database:  # it may hold a password, which is not for the process list
+        around["SLIPWAY_DATABASE"] = given.database
+    arguments = [one for one in arguments_of(given) if not one.startswith("--database=")]
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "slipway", "up", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            env=around,
+        )
+
+
+def _wait(process: subprocess.Popen[bytes], folder: Path, *, deadline: float) -> tuple[ServerCard, str]:
+    """Until it says that it is up. `degraded` is up too: a deployment that cannot load is not a server that cannot."""
+    state = ""
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise Ended(f"the server ended with status {process.returncode} before it was ready")
+        card = read_card(folder)
+        if card is not None and card.pid == process.pid:
+            state = _state(card, folder)
+            if state in ("ready", "degraded"):
+                return card, state
+        time.sleep(POLL_S)
+    raise Ended(f"the server is {state or 'not there'} and not ready in time; it was stopped", status=TIMED_OUT)
+
+
+def _state(card: ServerCard, folder: Path) -> str:
+    """What it says of itself, '' where it says nothing yet. Without a management door, to have started is all."""
+    if not card.admin:
+        return "ready"
+    from slipway.client.admin import Admin
+    from slipway.client.retry import Retry
+
+    try:
+        with Admin(data_dir=str(folder), timeout_s=5.0, retry=Retry(attempts=1)) as admin:
+            return admin.status().state
+    except SlipwayError:
+        return ""
+
+
+def _stop(process: subprocess.Popen[bytes], *, within_s: float) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
