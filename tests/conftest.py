@@ -1,10 +1,11 @@
-"""One served example for all tests that only call it."""
+"""What many tests share: a served example for those that only call it, and the databases of `postgres`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
+from postgres import database, postgres  # noqa: F401 - fixtures
 from serving import IRIS, Served, serving
 
 
