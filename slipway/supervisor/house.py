@@ -90,7 +90,7 @@ class House:
         cores = usable_cores()
         gate = StartGate(places=max(4, 2 * cores))
 
-        def make_version(model: ModelSpec, generation: int) -> Version:
+        def make_version(model: ModelSpec, generation: int, behind: bool) -> Version:
             return Version(
                 spec=model,
                 generation=generation,
@@ -101,6 +101,7 @@ class House:
                 logs=(spec.log_json, spec.log_level),
                 output=self._output,
                 gate=gate,
+                behind=behind,
                 changed=self._changed,
             )
 

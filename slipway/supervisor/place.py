@@ -154,7 +154,9 @@ class Place:
             return Act.START if now >= self.next_try else None
         if self.state == STARTING and now - self._since > self._limits.startup_s:
             stage = f" (stage: {self.stage})" if self.stage else ""
-            words = f"not ready after {self._limits.startup_s:g} s{stage}; --startup-s gives it longer"
+            words = (
+                f"not ready after {self._limits.startup_s:g} s{stage}; --startup-s (health.startup_s) gives it longer"
+            )
             return self._end(Ending("startup", words), now, act=Act.KILL)
         if self.state == READY:
             self._silent_s += min(looked_s, LOOK_S)
@@ -170,7 +172,7 @@ class Place:
             words = f"hung: no sign of life for {self._silent_s:.1f} s"
             return self._end(Ending("hung", words), now, act=Act.KILL)
         if self._busy_s > limits.hang_s:
-            words = f"hung: one batch computed for {self._busy_s:.1f} s; --hang-s allows longer"
+            words = f"hung: one batch computed for {self._busy_s:.1f} s; --hang-s (health.hang_s) allows longer"
             return self._end(Ending("hung", words), now, act=Act.KILL)
         if limits.memory_bytes and self._rss_bytes > limits.memory_bytes:
             used, allowed = self._rss_bytes / 2**20, limits.memory_bytes / 2**20

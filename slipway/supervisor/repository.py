@@ -25,7 +25,8 @@ Key = tuple[str, str]
 
 
 class Repository:
-    """`make` builds a version from its spec, with generations that begin above the given one. After `changed`, `told`
+    """`make` builds a version from its spec, with generations that begin above the given one, to load behind those who
+    serve or not. After `changed`, `told`
     waits until the gateways have taken note. `probe`: whether a version answers through every gateway. `quiet`: waits
     until no gateway has requests of a version, at most so many seconds; whether all of them said so.
     """
@@ -33,7 +34,7 @@ class Repository:
     def __init__(
         self,
         *,
-        make: Callable[[ModelSpec, int], Version],
+        make: Callable[[ModelSpec, int, bool], Version],
         clock: Clock,
         changed: Callable[[], None],
         told: Callable[[], Awaitable[object]],
@@ -61,7 +62,7 @@ class Repository:
             shelf = self._shelves[spec.name, spec.version] = Shelf(
                 spec, live=live[spec.name] == spec.version, tried=True
             )
-            shelf.current = self._make(spec, 0)
+            shelf.current = self._make(spec, 0, False)
 
     def follow(self, plan: Plan) -> None:
         """Make it as `plan` says. The same plan again changes nothing."""
@@ -70,7 +71,7 @@ class Repository:
             shelf = self._shelves.get(key)
             if shelf is None:
                 shelf = self._shelves[key] = Shelf(planned.spec, live=planned.live)
-                shelf.current = self._make(planned.spec, 0)
+                shelf.current = self._make(planned.spec, 0, self._serves)
             else:
                 self._adjust(shelf, planned)
         for key, shelf in self._shelves.items():
@@ -142,7 +143,11 @@ class Repository:
             if shelf.going:
                 self._shelves.pop(shelf.key, None)
             else:
-                shelf.current, shelf.tried, shelf.trouble = self._make(shelf.spec, generation), False, None
+                shelf.current, shelf.tried, shelf.trouble = (
+                    self._make(shelf.spec, generation, self._serves),
+                    False,
+                    None,
+                )
             self._changed()
 
     async def _shrink(self, surplus: list[Replica]) -> None:
@@ -178,6 +183,11 @@ class Repository:
 
     def routes(self) -> Routes:
         return Routes([shelf.routes() for shelf in self._shelves.values()], self._absent)
+
+    @property
+    def _serves(self) -> bool:
+        """Somebody's requests are computed here, whom a load should not hold up."""
+        return any(shelf.live and shelf.current and shelf.current.addresses() for shelf in self._shelves.values())
 
     @property
     def ready(self) -> bool:
@@ -223,7 +233,8 @@ class Repository:
 
     async def _load(self, shelf: Shelf) -> None:
         """The load before keeps serving until the fresh one can, and stays where the fresh one fails."""
-        fresh = shelf.fresh = self._make(shelf.spec, max((load.generation for load in shelf.loads()), default=0))
+        generation = max((load.generation for load in shelf.loads()), default=0)
+        fresh = shelf.fresh = self._make(shelf.spec, generation, self._serves)
         fresh.step()
         error = await asyncio.shield(fresh.settled)
         shelf.fresh = None

@@ -17,6 +17,7 @@ from slipway.infer.runtime import ReplicaFacts
 from slipway.launchers.launcher import ChildPlan, Launcher
 from slipway.spec.serve import ModelSpec
 from slipway.supervisor.cores import share_of_cores
+from slipway.supervisor.courtesy import come_forward, step_back
 from slipway.supervisor.folder import RuntimeFolder
 from slipway.supervisor.place import READY, Limits, Place
 from slipway.supervisor.post import Post, StartGate
@@ -32,7 +33,8 @@ ERRORS = {error.code: error for error in every_error()}
 class Replica:
     """A post, and what its worker said of itself. `cpu_s` counts all generations; `quiet_beats` those in a row
     between which it computed nothing. `load`: the share of the time between the last two in which it computed. `spec`
-    is what its next process hears. `output`: the file for what it writes, '' for the terminal."""
+    is what its next process hears. `output`: the file for what it writes, '' for the terminal. `behind`: its first
+    process loads behind those who serve; one that takes a dead one's place is in a hurry."""
 
     def __init__(
         self,
@@ -47,9 +49,12 @@ class Replica:
         logs: tuple[bool, str],
         output: str,
         gate: StartGate,
+        behind: bool,
         changed: Callable[[], None],
     ) -> None:
         self.index = index
+        self._behind = behind
+        self._stepped_back = False
         self.spec = spec
         self.threads = threads
         self.load = 0.0
@@ -108,6 +113,9 @@ class Replica:
         )
 
     def _begin(self, generation: int) -> ControlMessage:
+        self._stepped_back = self._behind and not self.post.place.restarts
+        if self._stepped_back:
+            step_back(self.post.pid)
         as_json, level = self._logs
         return BeginWorker(
             spec=msgspec.structs.replace(self.spec, environment={}),  # it has them, and a secret is not told twice
@@ -122,6 +130,8 @@ class Replica:
     def _heard(self, message: ControlMessage) -> None:
         if isinstance(message, Ready):
             self.facts = message.facts
+            if self._stepped_back:
+                come_forward(self.post.pid)
         elif isinstance(message, Beat):
             idle = message.busy_s == 0.0 and message.batches == self.beat.batches
             self.quiet_beats = self.quiet_beats + 1 if idle else 0
@@ -158,6 +168,7 @@ class Version:
         logs: tuple[bool, str],
         output: Callable[[ModelSpec, int], str],
         gate: StartGate,
+        behind: bool,
         changed: Callable[[], None],
     ) -> None:
         self.spec = spec
@@ -167,7 +178,7 @@ class Version:
         self._first_generation = generation + 1
         self.settled: asyncio.Future[SlipwayError | None] = asyncio.get_running_loop().create_future()
 
-        def make(index: int, generation: int) -> Replica:
+        def make(index: int, generation: int, behind: bool) -> Replica:
             return Replica(
                 spec=self.spec,
                 index=index,
@@ -179,12 +190,13 @@ class Version:
                 logs=logs,
                 output=output(spec, index),
                 gate=gate,
+                behind=behind,
                 changed=self._replica_changed,
             )
 
         self._make = make
         self.complete_once = False
-        self.replicas = [make(index, generation) for index in range(1, spec.replicas.count + 1)]
+        self.replicas = [make(index, generation, behind) for index in range(1, spec.replicas.count + 1)]
         self.surplus: list[Replica] = []
 
     def _threads(self) -> int:
@@ -199,7 +211,7 @@ class Version:
         taken = {replica.index for replica in (*self.replicas, *self.surplus)}
         free = (index for index in itertools.count(1) if index not in taken)
         while len(self.replicas) < count:
-            self.replicas.append(self._make(next(free), generation))
+            self.replicas.append(self._make(next(free), generation, bool(self.addresses())))
         surplus = self.replicas[count:]
         del self.replicas[count:]
         self.surplus += surplus

@@ -60,15 +60,13 @@ LinkMessage = Run | Ran | Failed
 
 
 class BeginWorker(msgspec.Struct, tag="begin_worker"):
-    """First to a worker: what to load and how. `scratch`: the one folder it may write to. `threads`: ≥ 1. `behind`:
-    others serve already, so it loads behind them, with what they leave of the cores."""
+    """First to a worker: what to load and how. `scratch`: the one folder it may write to. `threads`: ≥ 1."""
 
     spec: ModelSpec
     index: int
     generation: int
     scratch: str
     threads: int
-    behind: bool = False
     log_json: bool = False
     log_level: str = "info"
 
