@@ -21,6 +21,7 @@ from slipway.spec.serve import Doors, ModelSpec, ServerSpec
 from slipway.spec.server import ServerConfig
 from slipway.supervisor.controller import Controller
 from slipway.supervisor.cores import usable_cores
+from slipway.supervisor.courtesy import may_move_forward
 from slipway.supervisor.data import DataFolder
 from slipway.supervisor.folder import RuntimeFolder
 from slipway.supervisor.gateways import Gateway, Gateways
@@ -90,6 +91,8 @@ class House:
         cores = usable_cores()
         gate = StartGate(places=max(4, 2 * cores))
 
+        courteous = may_move_forward()
+
         def make_version(model: ModelSpec, generation: int, behind: bool) -> Version:
             return Version(
                 spec=model,
@@ -101,7 +104,7 @@ class House:
                 logs=(spec.log_json, spec.log_level),
                 output=self._output,
                 gate=gate,
-                behind=behind,
+                behind=behind and courteous,
                 changed=self._changed,
             )
 

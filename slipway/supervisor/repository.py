@@ -143,11 +143,8 @@ class Repository:
             if shelf.going:
                 self._shelves.pop(shelf.key, None)
             else:
-                shelf.current, shelf.tried, shelf.trouble = (
-                    self._make(shelf.spec, generation, self._serves),
-                    False,
-                    None,
-                )
+                shelf.current = self._make(shelf.spec, generation, self._serves)
+                shelf.tried, shelf.trouble = False, None
             self._changed()
 
     async def _shrink(self, surplus: list[Replica]) -> None:
