@@ -31,7 +31,7 @@ from slipway.store.store import Store
 
 SCRIPT = Path(__file__).parents[1] / "scripts/postgres"
 USER, PASSWORD = "slipway", "only-for-the-tests"
-QUICK = "fsync=off synchronous_commit=off full_page_writes=off shared_buffers=32MB max_connections=60 jit=off".split()
+QUICK = ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=32MB", "max_connections=60"]
 
 
 class Postgres:
@@ -147,6 +147,8 @@ class Database:
                 return connection.execute(statement).fetchall()
         with psycopg.connect(self.url.replace("+psycopg", "")) as connection:
             cursor = connection.execute(statement.encode())
+            while cursor.nextset():
+                pass
             return cursor.fetchall() if cursor.description else []
 
 
