@@ -68,12 +68,14 @@ class Schedule:
 
 
 class JwksSource:
-    """`text`: the last good set, '' before the first; it belongs into `Issuer.jwks`. `problem`: why the last look
-    failed, '' if it did not. `folder`: what a relative path is relative to."""
+    """`text`: the last good set, '' before the first; it belongs into `Issuer.jwks`. `left_out`: a line for each key in
+    the source that cannot be used. `problem`: why the last look failed, '' if it did not. `folder`: what a relative
+    path is relative to. Raises InvalidSpec for a source of which there can be nothing."""
 
     def __init__(self, issuer: Issuer, *, folder: Path, timeout_s: float = 10.0, fetch: Fetch | None = None) -> None:
         self.issuer = issuer.issuer
         self.text = ""
+        self.left_out: tuple[str, ...] = ()
         self.problem = ""
         self.schedule = Schedule()
         self._source = issuer.jwks_source
@@ -98,7 +100,7 @@ class JwksSource:
         try:
             found = self._look()
             if found.text is not None:
-                parse_key_set(found.text, secrets=self._secrets)
+                self.left_out = parse_key_set(found.text, secrets=self._secrets).left_out
         except SlipwayError as error:
             self.problem = f"keys of issuer {self.issuer!r}: {error.message}"
             self._seen = None
@@ -110,8 +112,10 @@ class JwksSource:
             self.schedule.next_at = now + FILE_S
         if self.problem:
             return False
-        self._etag = found.etag or self._etag
-        if found.text is None or found.text == self.text:
+        if found.text is None:
+            return False
+        self._etag = found.etag
+        if found.text == self.text:
             return False
         self.text = found.text
         return True
@@ -139,8 +143,8 @@ class JwksSource:
             with path.open("rb") as file:
                 raw = file.read(MAX_SET_BYTES + 1)
             self._seen = seen
-        except OSError as error:
-            raise Unavailable(f"{path}: {error.strerror or error}") from None
+        except (OSError, ValueError) as error:
+            raise Unavailable(f"{path}: {getattr(error, 'strerror', None) or error}") from None
         try:
             return Fetched(raw.decode())
         except UnicodeDecodeError:
