@@ -251,7 +251,7 @@ class _Builder:
             if isinstance(node, Scalar):
                 parent.key = node
             else:
-                self._refuse(event, "a list or a mapping cannot be a key; keys are words")
+                raise InvalidSpec(f"{node.place}: a list or a mapping cannot be a key; keys are words")
         else:
             parent.node.entries.append((parent.key, node))
             parent.key = None

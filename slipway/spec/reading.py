@@ -184,7 +184,7 @@ class _Reader:
         form = FORMS[rule.keys]
         found = {}
         for key, value in self._unique(node, path):
-            if key.text == "<<":
+            if key.text == "<<" and key.plain:
                 self.say(key.place, f"{path} has a merge key, which YAML 1.2 does not have; write the entries out")
             elif not form.fits(key.text):
                 self.say(key.place, f"{path} has the key {shown(key.text)}; keys are {form.right}")
@@ -223,7 +223,7 @@ class _Reader:
             hint = f"it belongs to {' or '.join(elsewhere)}"
         else:
             hint = f"here are {', '.join(shapes)}"
-        return f"{path or 'a deployment'} has no {shown(key)}; {hint}"
+        return f"{path or _a(kind)} has no {shown(key)}; {hint}"
 
 
 def below(path: str, key: str) -> str:
@@ -233,6 +233,10 @@ def below(path: str, key: str) -> str:
     if not FORMS["label"].fits(key) or "." in key:
         return f"{path}[{shown(key)}]"
     return f"{path}.{key}" if path else key
+
+
+def _a(kind: type) -> str:
+    return "a server" if kind is ServerConfig else "a deployment"
 
 
 def _no_check(_: Any) -> Iterable[tuple[str, str]]:
@@ -251,8 +255,15 @@ def _homes_of_all() -> dict[type, str]:
 
 
 def _homes(key: str) -> list[str]:
-    """Where else in a deployment a field of this name is."""
-    return [f"{name}.{key}" if name else key for kind, name in _homes_of_all().items() if key in shapes_of(kind)]
+    """Where else in a deployment a field of this name is, or of nearly this name."""
+    fields = {field for kind in _homes_of_all() for field in shapes_of(kind)}
+    meant = [key] if key in fields else get_close_matches(key[:64], fields, n=1, cutoff=0.75)
+    return [
+        f"{name}.{field}" if name else field
+        for field in meant
+        for kind, name in _homes_of_all().items()
+        if field in shapes_of(kind)
+    ]
 
 
 def _key_set(node: Node, rule: Field) -> Any:
