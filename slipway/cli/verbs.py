@@ -17,6 +17,7 @@ class Verb(NamedTuple):
 
 PANELS: dict[str, dict[str, Verb]] = {
     "Deployments": {
+        "deploy": Verb("Deploy a model, or what specs declare; changes only what differs.", "deploy:deploy"),
         "list": Verb("All deployments (also: ls).", "deployments:list_"),
         "get": Verb("One deployment: its spec, or everything with -o.", "deployments:get"),
         "history": Verb("What changed in a deployment, when, and by whom.", "deployments:history"),
@@ -29,6 +30,7 @@ PANELS: dict[str, dict[str, Verb]] = {
     },
     "Watching": {
         "status": Verb("The server, or one deployment in detail.", "status:status"),
+        "top": Verb("A live table of traffic, latency, queues and memory.", "top:top"),
         "logs": Verb("What the replicas of a deployment wrote.", "follow:logs"),
         "events": Verb("What happened, step by step.", "follow:events"),
     },
@@ -38,6 +40,9 @@ PANELS: dict[str, dict[str, Verb]] = {
         "serve": Verb("Serve some models at once, and forget them at the end.", "serve:serve"),
         "systemd": Verb("Print a systemd unit for `slipway up`.", "systemd:systemd"),
         "version": Verb("The versions of Slipway, Python and the runtimes.", "version:version"),
+    },
+    "Specs": {
+        "schema": Verb("The JSON Schema of specs, for editors.", "schema:schema"),
     },
     "Access": {
         "login": Verb("Remember a server and a key.", "login:login"),
