@@ -49,7 +49,7 @@ class Repository:
         self._probe = probe
         self._quiet = quiet
         self._absent: dict[str, str] = {}
-        self._plan_heard = self.plan_told = 0
+        self.plan_told = 0
         self._errands: set[asyncio.Task[None]] = set()
 
     # --- what should be -------------------------------------------------------------------------------------------
@@ -79,7 +79,6 @@ class Repository:
                 shelf.going, shelf.live = True, False
                 self._run(self._take_down(shelf))
         self._absent = plan.absent
-        self._plan_heard = plan.number
         self._changed()
         self._run(self._tell(plan.number))
 
@@ -96,9 +95,8 @@ class Repository:
 
     async def _tell(self, number: int) -> None:
         await self._told()
-        if number == self._plan_heard:  # a later plan has taken its place, and an errand of its own
-            self.plan_told = number
-            self._changed()
+        self.plan_told = max(self.plan_told, number)
+        self._changed()
 
     # --- turns ----------------------------------------------------------------------------------------------------
 
