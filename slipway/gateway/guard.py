@@ -20,7 +20,7 @@ from slipway.auth.scopes import check_known, describe, may
 from slipway.auth.verify import Verifier
 from slipway.errors import Forbidden, NotReady, SetupError, SlipwayError
 from slipway.gateway.limits import FILE_NAME, LimitTable, refusal
-from slipway.infer.guard import DEPLOY, KNOWN, SEE, Allowance, Identity, Pass, Presented
+from slipway.infer.guard import ANY, DEPLOY, KNOWN, SEE, Allowance, Identity, Pass, Presented, Told
 from slipway.spec.access import Access, Caller, DeploymentAccess
 from slipway.spec.deployment import RequestLimits
 from slipway.wire.messages import AccessSeen
@@ -45,6 +45,7 @@ class AccessGuard:
         self._table: LimitTable | None = None
         self._verifier: Verifier | None = None
         self._deployments: dict[str, DeploymentAccess] = {}
+        self._public = False
         self._epoch = 0
         self._passes: dict[tuple[str, str, str], Pass] = {}
         self._used: dict[str, float] = {}
@@ -65,6 +66,7 @@ class AccessGuard:
         self._forget_passes()
         self._epoch += 1
         self._deployments = {deployment.name: deployment for deployment in access.deployments}
+        self._public = any(deployment.auth.public for deployment in access.deployments)
         self._limits = {
             deployment.name: deployment.limits
             for deployment in access.deployments
@@ -124,7 +126,7 @@ class AccessGuard:
         passed.used = now
         return passed
 
-    def find_out(self, presented: Presented, told: Callable[[SlipwayError | None], None]) -> Asking:
+    def find_out(self, presented: Presented, told: Told) -> Asking:
         assert self._verifier is not None  # identify has looked
         return Asking(self._verifier.submit(Credentials(*presented), now=self._now()), told)
 
@@ -132,8 +134,10 @@ class AccessGuard:
         if (right, model) in passed.rights:
             return
         caller = _caller(passed.caller)
-        if right == KNOWN:
+        if right == KNOWN or (right == ANY and not self._public):
             check_known(caller)
+        elif right == ANY:
+            pass
         elif right == DEPLOY:
             if not may(caller, "deploy", model):
                 check_known(caller)
@@ -218,8 +222,8 @@ class AccessGuard:
 class Asking:
     """A credential that is verified in a thread; `told` is called on the loop, unless the client went first."""
 
-    def __init__(self, future: Future[Caller], told: Callable[[SlipwayError | None], None]) -> None:
-        self._told: Callable[[SlipwayError | None], None] | None = told
+    def __init__(self, future: Future[Caller], told: Told) -> None:
+        self._told: Told | None = told
         self._loop = asyncio.get_running_loop()
         future.add_done_callback(self._found)
 

@@ -127,6 +127,7 @@ class Gateway:
                 reuse_port=True,
                 max_message_bytes=doors.max_body_bytes,
                 runtime_folder=self._runtime_folder,
+                tls=doors.tls,
             )
 
     def _heard(self, message: ControlMessage) -> None:

@@ -13,7 +13,10 @@ from typing import NamedTuple, Protocol
 
 from slipway.errors import SlipwayError
 
+Told = Callable[[SlipwayError | None], None]
+
 OPEN = "open"  # whoever knocks: liveness, readiness, a browser's preflight
+ANY = "any"  # whoever there may be something here for: any identity, and where a model is public, everybody
 KNOWN = "known"  # any identity
 SEE = "see"  # to know of a model: who may predict with it, or deploy it
 PREDICT = "predict"
@@ -95,7 +98,7 @@ class Guard(Protocol):
         """
         ...
 
-    def find_out(self, presented: Presented, told: Callable[[SlipwayError | None], None]) -> Waiting:
+    def find_out(self, presented: Presented, told: Told) -> Waiting:
         """Identify off the loop. `told` None: now `identify` knows. Raises Overloaded where too many wait already."""
         ...
 
@@ -135,7 +138,7 @@ class Unguarded:
     def identify(self, presented: Presented) -> Pass | None:
         raise AssertionError(_OFF_DUTY)
 
-    def find_out(self, presented: Presented, told: Callable[[SlipwayError | None], None]) -> Waiting:
+    def find_out(self, presented: Presented, told: Told) -> Waiting:
         raise AssertionError(_OFF_DUTY)
 
     def check(self, passed: Pass, right: str, model: str = "") -> None:

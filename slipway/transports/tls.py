@@ -32,7 +32,8 @@ class Pems(NamedTuple):
 
 class TlsFiles:
     """The files of one door. `context` is for the server's side of a socket: hand it to asyncio or to uvicorn.
-    `number` grows with each set of files that was taken over; `pems` are those.
+    `number` grows with each set of files that was taken over; `pems` are those. `required`: no client without a
+    certificate.
 
     Raises SetupError for files that are missing, no PEM, encrypted, or do not belong together.
     """
@@ -44,6 +45,7 @@ class TlsFiles:
         check_tls(tls)
         self._looked = self._look()
         self.number = 1
+        self.required = tls.client == "required"
         self.pems = self._read()
         self.context = self._newest = self._load()
         self.context.sni_callback = self._turn

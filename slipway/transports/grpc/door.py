@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from slipway.errors import MissingExtra, PortInUse, SetupError
 from slipway.infer.service import Service
+from slipway.spec.serve import Tls
+from slipway.transports.tls import TlsFiles
 
 if TYPE_CHECKING:
     from slipway.transports.grpc.handlers import Handlers
@@ -45,16 +47,19 @@ async def open_grpc_door(
     reuse_port: bool = False,
     max_message_bytes: int = 256 * 2**20,
     runtime_folder: Path | str | None = None,
+    tls: Tls | None = None,
 ) -> GrpcDoor:
     """Serve `service` over gRPC at `host:port`; port 0 takes any free one. Call it on the event loop's thread.
 
     `kind`: `native`, `grpcio`, or `auto`, which is native where it is installed. `reuse_port`: other processes
     may serve the same port. `runtime_folder`: where the native door keeps a private folder with one socket in it
-    until it closes; the system's temporary folder by default.
+    until it closes; the system's temporary folder by default. `tls`: encrypt; the native door cannot, so `auto` is
+    grpcio then.
 
     Raises MissingExtra, PortInUse, and SetupError for an address that cannot be had otherwise.
     """
-    kind = choose_kind(kind)
+    kind = choose_kind(kind, encrypted=tls is not None)
+    certificates = None if tls is None else TlsFiles(tls, protocols=("h2",))
     _try_port(host, port, reuse_port=reuse_port)
     # Not before here: they need grpc and protobuf, which may be missing.
     from slipway.transports.grpc.handlers import Handlers
@@ -66,15 +71,20 @@ async def open_grpc_door(
             return await _open_native(handlers, target, reuse_port, max_message_bytes, runtime_folder)
         from slipway.transports.grpc.aio_door import AioDoor
 
-        door = AioDoor(handlers, max_message_bytes=max_message_bytes, reuse_port=reuse_port)
+        door = AioDoor(handlers, max_message_bytes=max_message_bytes, reuse_port=reuse_port, tls=certificates)
         await door.open(target)
     except (OSError, RuntimeError) as error:
         raise _cannot_listen(host, port, error) from error
     return door
 
 
-def choose_kind(kind: str) -> str:
-    """`native` or `grpcio`. Raises MissingExtra that names the packages, SetupError for an unknown kind."""
+def choose_kind(kind: str, *, encrypted: bool = False) -> str:
+    """`native` or `grpcio`. Raises MissingExtra that names the packages, SetupError for an unknown kind and for one
+    that cannot encrypt."""
+    if encrypted:
+        if kind == "native":
+            raise SetupError("the native gRPC door has no TLS; take grpc_door: grpcio, or auto, which is that with TLS")
+        kind = "grpcio" if kind == "auto" else kind
     if kind == "auto":
         kind = "grpcio" if _missing("native") else "native"
     if kind not in _PACKAGES:

@@ -21,7 +21,8 @@ from slipway.errors import Draining, SlipwayError
 from slipway.infer.request import NEVER
 from slipway.infer.service import Ticket
 from slipway.transports.grpc.aio_door import AioDoor, wait_while
-from slipway.transports.grpc.handlers import STOPPED, Call, Handlers, Outcome
+from slipway.transports.grpc.gate import Call, Trailers
+from slipway.transports.grpc.handlers import STOPPED, Handlers, Outcome
 from slipway.transports.grpc.status import status_of
 
 FLUSH_S = 0.2
@@ -101,15 +102,15 @@ class NativeDoor:
             if kind != EVENT_CALL:
                 self._on_cancel(call_id)
                 continue
-            metadata, _, remaining_s = details
+            metadata, peer, remaining_s = details
             trace = ""
             for key, value in metadata:
                 if key == "traceparent":
                     trace = value
-            call = Call(now, NEVER if remaining_s is None else now + remaining_s, trace)
+            call = Call(now, NEVER if remaining_s is None else now + remaining_s, trace, metadata, peer)
 
-            def answer(outcome: Outcome, call_id: int = call_id) -> None:
-                self._answer(call_id, outcome)
+            def answer(outcome: Outcome, trailers: Trailers | None = None, call_id: int = call_id) -> None:
+                self._answer(call_id, outcome, trailers)
 
             tickets[call_id] = None
             ticket = call_method(paths[method], payload, call, answer)
@@ -123,11 +124,13 @@ class NativeDoor:
             if ticket is not None:
                 ticket.cancel()
 
-    def _answer(self, call_id: int, outcome: Outcome) -> None:
+    def _answer(self, call_id: int, outcome: Outcome, trailers: Trailers | None = None) -> None:
         if self._tickets.pop(call_id, self) is self:
             return  # cancelled
         if isinstance(outcome, SlipwayError):
             code, message, trailers = status_of(outcome)
             self._front.fail(call_id, code, message, trailers)
-        else:
+        elif trailers is None:
             self._front.respond(call_id, outcome)
+        else:
+            self._front.respond(call_id, outcome, None, trailers)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from slipway.errors import SlipwayError
+from slipway.errors import RateLimited, SlipwayError
+from slipway.infer.guard import Allowance
 from slipway.transports.codes import grpc_code
+from slipway.transports.grpc.gate import allowance_trailers
 
 # Clients refuse heads over 8 KiB by default, and a byte of the message takes up to three there.
 MAX_MESSAGE_BYTES = 2000
@@ -27,6 +29,8 @@ def status_of(error: SlipwayError) -> Status:
     trailers: list[tuple[str, str | bytes]] = [(ERROR_KEY, error.code)]
     if error.retry_after_s is not None:
         trailers.append((RETRY_KEY, f"{error.retry_after_s:g}"))
+    if isinstance(error, RateLimited) and error.limit:
+        trailers += allowance_trailers(Allowance(error.limit, error.remaining, error.reset_s))
     if error.correlation and error.correlation.isascii() and error.correlation.isprintable():
         trailers.append((CORRELATION_KEY, error.correlation))
     return Status(grpc_code(error), shorten(error.message), trailers)

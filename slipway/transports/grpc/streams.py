@@ -8,9 +8,11 @@ from typing import Any, Protocol
 
 import grpc.aio
 
+from slipway.errors import SlipwayError
 from slipway.infer.protobuf.messages import message_class
 from slipway.infer.service import Ticket
-from slipway.transports.grpc.handlers import Call, Handlers
+from slipway.transports.grpc.gate import Call
+from slipway.transports.grpc.handlers import HEALTH_CHECK, Handlers, health_name, is_open
 
 STREAM_IN_FLIGHT = 256
 """Requests of one stream that may be unanswered; then it is not read on, and the client's sending stalls."""
@@ -70,6 +72,7 @@ class InferStream:
             payload = await self._context.read()
             if payload is grpc.aio.EOF:
                 return
+            await self._handlers.gate.enter(self._call)  # also in the middle: a credential may have been revoked
             self._start(number, payload)
             number += 1
 
@@ -80,8 +83,12 @@ class InferStream:
                 self._look_for_end()
 
         self._tickets[number] = None
-        call = self._call._replace(received=time.monotonic())
-        ticket = self._handlers.stream_infer(payload, call, answer)
+        self._call.received = time.monotonic()
+        try:
+            ticket = self._handlers.stream_infer(payload, self._call, answer)
+        except SlipwayError:
+            del self._tickets[number]
+            raise
         if number in self._tickets:
             self._tickets[number] = ticket
 
@@ -90,13 +97,16 @@ class InferStream:
             self._answers.put_nowait(None)
 
 
-async def watch_health(handlers: Handlers, context: Context, payload: bytes) -> None:
-    """Write the status at once and at each change, until the client goes. Raises DecodeError."""
-    name = message_class("grpc.health.v1.HealthCheckRequest").FromString(payload).service
+async def watch_health(handlers: Handlers, context: Context, payload: bytes, call: Call) -> None:
+    """Write the status at once and at each change, until the client goes. Raises DecodeError, and what the guard raises
+    of a model's health."""
+    name = health_name(payload)
     answer_class = message_class("grpc.health.v1.HealthCheckResponse")
     told = None
     while True:
-        status = handlers.health(name)
+        if not is_open(HEALTH_CHECK, payload):
+            await handlers.gate.enter(call)
+        status = handlers.health(name, call)
         if status != told:
             await context.write(answer_class(status=status).SerializeToString())
             told = status

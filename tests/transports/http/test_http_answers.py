@@ -189,7 +189,9 @@ def test_every_origin_may_be_let_in() -> None:
 def of_kind(kind: type[SlipwayError]) -> SlipwayError:
     if kind is errors.MethodNotAllowed:
         return errors.MethodNotAllowed("words", allow="GET")
-    return kind("words", retry_after_s=2.4, correlation="c-1")
+    error = kind("words")
+    error.retry_after_s, error.correlation = 2.4, "c-1"
+    return error
 
 
 @pytest.mark.parametrize("how", ["at once", "later"])
