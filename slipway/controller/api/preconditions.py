@@ -1,0 +1,50 @@
+"""ETag, If-Match and If-None-Match (RFC 9110, section 13): a change that knows what it changes, or is not made.
+
+A deployment's ETag is its revision: it says what was declared, and stays when only its state moves on.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from starlette.datastructures import Headers
+
+from slipway.errors import InvalidInput
+
+ANY = -1
+_ETAG = re.compile(r'(?:W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
+
+
+class Expected(NamedTuple):
+    """`revisions`: one of these, None for whatever there is, empty for none at all; ANY in it: it exists. `absent`: it
+    must not exist."""
+
+    revisions: frozenset[int] | None = None
+    absent: bool = False
+
+
+def etag(revision: int) -> str:
+    return f'"{revision}"'
+
+
+def expected(headers: Headers) -> Expected:
+    """Raises InvalidInput for what cannot be read, and for what this API has no use for."""
+    match, none_match = headers.get("if-match"), headers.get("if-none-match")
+    if none_match is not None:
+        if match is not None:
+            raise InvalidInput("If-Match and If-None-Match contradict each other; send one")
+        if none_match.strip() != "*":
+            raise InvalidInput(f"If-None-Match is {none_match[:60]!r}; it takes *: only if it does not exist yet")
+        return Expected(absent=True)
+    if match is None:
+        return Expected()
+    if match.strip() == "*":
+        return Expected(frozenset({ANY}))
+    parts = [part.strip() for part in match.split(",")]
+    found = [_ETAG.fullmatch(part) for part in parts]
+    if not all(found):
+        raise InvalidInput(f"If-Match is {match[:60]!r}; it takes the ETag of an answer, in quotes, or *")
+    # A weak ETag matches nothing here, and neither does one that we never gave.
+    strong = [one[1] for part, one in zip(parts, found, strict=True) if one and not part.startswith("W/")]
+    return Expected(frozenset(int(text) for text in strong if re.fullmatch(r"[1-9][0-9]{0,15}", text)))
