@@ -32,11 +32,10 @@ def read_files(typed: Iterable[str]) -> list[Declared]:
     from slipway.spec.reading import read_specs
 
     found: list[Declared] = []
-    for path in [path for one in typed for path in _files(one)]:
-        text = sys.stdin.buffer.read() if path == "-" else _content(path)
+    for path in [path for one in typed for path in spec_paths(one)]:
         folder = Path.cwd() if path == "-" else Path(path).absolute().parent
         file = "standard input" if path == "-" else path
-        found += [Declared(spec, folder, file) for spec in read_specs(text, file=file)]
+        found += [Declared(spec, folder, file) for spec in read_specs(spec_bytes(path), file=file)]
     homes: dict[str, str] = {}
     for one in found:
         if one.spec.name in homes:
@@ -45,7 +44,8 @@ def read_files(typed: Iterable[str]) -> list[Declared]:
     return found
 
 
-def _files(typed: str) -> list[str]:
+def spec_paths(typed: str) -> list[str]:
+    """The files that `typed` stands for. Raises SetupError."""
     path = Path(typed)
     if typed == "-" or path.is_file():
         return [typed]
@@ -61,7 +61,10 @@ def _files(typed: str) -> list[str]:
     raise SetupError(f"-f {typed}: there is no such file{hint}")
 
 
-def _content(path: str) -> bytes:
+def spec_bytes(path: str) -> bytes:
+    """Of a file, or of standard input for `-`. Raises SetupError."""
+    if path == "-":
+        return sys.stdin.buffer.read()
     try:
         return Path(path).read_bytes()
     except OSError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec.inspect import (
@@ -51,8 +51,23 @@ def read_spec(text: str | bytes, *, file: str = "spec") -> DeploymentSpec:
 def read_specs(text: str | bytes, *, file: str = "spec") -> list[DeploymentSpec]:
     """The deployments of a text, which `---` divides. Raises InvalidSpec for all problems of all, also for a name that
     is there twice."""
+    return [one.spec for one in read_placed_specs(text, file=file)]
+
+
+class Placed(NamedTuple):
+    """`places`: `file:line:column` by the path of a field, such as `replicas.min`; '' is the spec itself."""
+
+    spec: DeploymentSpec
+    places: dict[str, str]
+
+    def place(self, field: str) -> str:
+        return self.places.get(field, self.places[""])
+
+
+def read_placed_specs(text: str | bytes, *, file: str = "spec") -> list[Placed]:
+    """As `read_specs`, for who has more to say about a field."""
     reader = _Reader()
-    found: dict[str, tuple[DeploymentSpec, str]] = {}
+    found: dict[str, Placed] = {}
     documents = 0
     for node in places.documents(places.decoded(text, file=file), file=file):
         documents += 1
@@ -60,14 +75,13 @@ def read_specs(text: str | bytes, *, file: str = "spec") -> list[DeploymentSpec]
         if spec is _WRONG:
             continue
         if spec.name in found:
-            reader.say(
-                node.place, f"there is a deployment {spec.name!r} already at {found[spec.name][1]}; names must differ"
-            )
-        found.setdefault(spec.name, (spec, node.place))
+            first = found[spec.name].place("")
+            reader.say(node.place, f"there is a deployment {spec.name!r} already at {first}; names must differ")
+        found.setdefault(spec.name, Placed(spec, reader.places))
     if not documents:
         raise InvalidSpec(f"{file}: is empty; write at least `name: NAME` and `model: PATH`")
     reader.finish(file)
-    return [spec for spec, _ in found.values()]
+    return list(found.values())
 
 
 def spec_from_json(value: Any, *, at: str = "") -> DeploymentSpec:
@@ -93,6 +107,7 @@ def read_server_config(text: str | bytes, *, file: str = "server.yaml") -> Serve
 class _Reader:
     def __init__(self) -> None:
         self.problems: list[str] = []
+        self.places: dict[str, str] = {}
         self._unsaid = 0
 
     def say(self, place: str, problem: str) -> Any:
@@ -114,6 +129,7 @@ class _Reader:
 
     def deployment(self, node: Node) -> Any:
         """A DeploymentSpec, or _WRONG. What was written for something else is one problem, not twenty."""
+        self.places = {"": node.place}
         if isinstance(node, Entries):
             given = {key.text: value for key, value in node.entries}
             version = given.get("apiVersion")
@@ -141,6 +157,7 @@ class _Reader:
                 self.say(key.place, self._unknown(key.text, shapes, kind, path))
             else:
                 where[key.text] = value
+                self.places[below(path, key.text)] = value.place
                 given[key.text] = self.value(value, shape.type, shape.rule, below(path, key.text), shape.name)
         for shape in shapes.values():
             if shape.required and shape.name not in where:

@@ -15,7 +15,7 @@ from slipway.spec.shapes import shapes_of
 
 def spec_to_json(spec: DeploymentSpec) -> dict[str, Any]:
     """Plain, in the order of the fields, apiVersion and name first. `spec_from_json` makes an equal spec of it."""
-    return {"apiVersion": spec.apiVersion, **_plain(spec)}
+    return {"apiVersion": spec.apiVersion, **plain(spec)}
 
 
 def specs_to_yaml(specs: Sequence[DeploymentSpec]) -> str:
@@ -26,15 +26,16 @@ def specs_to_yaml(specs: Sequence[DeploymentSpec]) -> str:
     return "---\n".join(written)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Any part of a spec as JSON has it, without defaults."""
     if isinstance(value, msgspec.Struct):
         shapes = shapes_of(type(value))
         given = ((name, getattr(value, name), shapes[name].default) for name in value.__struct_fields__)
-        return {name: _plain(inner) for name, inner, default in given if inner != default}
+        return {name: plain(inner) for name, inner, default in given if inner != default}
     if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
+        return {key: plain(inner) for key, inner in value.items()}
     if isinstance(value, tuple):
-        return [_plain(inner) for inner in value]
+        return [plain(inner) for inner in value]
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value
