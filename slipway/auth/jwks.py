@@ -90,12 +90,12 @@ def _parse_key(entry: object, *, secrets: bool) -> VerifyingKey:
     kid = entry.get("kid", "")
     if not isinstance(kid, str) or len(kid) > MAX_KID_CHARS:
         raise _LeftOutError(f"its kid is not a text of at most {MAX_KID_CHARS} characters")
-    operations = entry.get("key_ops", ["verify"])
-    if entry.get("use", "sig") != "sig" or not isinstance(operations, list) or "verify" not in operations:
-        raise _LeftOutError("it is not for verifying signatures (use, key_ops)")
     kind = entry.get("kty")
     if kind != "oct" and "d" in entry:
         raise _LeftOutError("it is a private key; a server that only verifies must not have it")
+    operations = entry.get("key_ops", ["verify"])
+    if entry.get("use", "sig") != "sig" or not isinstance(operations, list) or "verify" not in operations:
+        raise _LeftOutError("it is not for verifying signatures (use, key_ops)")
     try:
         material, algorithms = _material(kind, entry, secrets=secrets)
     except (PyJWTError, ValueError, TypeError, KeyError, OverflowError) as error:

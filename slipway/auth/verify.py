@@ -182,10 +182,8 @@ class Verifier:
         return verdict.caller
 
     def submit(self, credentials: Credentials, *, now: float) -> Future[Caller]:
-        """`verify` in a thread, a few at once; the same credential is checked once for all who wait for it.
-
-        Raises RateLimited for a guess that comes too soon, Overloaded where too many passwords wait already.
-        """
+        """`verify` in a thread, a few at once; the same credential is checked once for all who wait for it. The future
+        holds what `verify` returns or raises. Raises Overloaded where too many passwords wait already."""
         same = (self._digest(credentials.authorization, credentials.api_key), credentials.peer)
         pending = self._pending.get(same)
         if pending is not None:

@@ -61,6 +61,8 @@ def trust() -> Callable[..., Issuer]:
 
     def make(*names: str, **fields: Any) -> Issuer:
         keys = json.dumps({"keys": [SIGNERS[name].jwk for name in names]})
-        return Issuer(**{"issuer": ISSUER, "audience": ("slipway",), "jwks": keys, "jwks_source": "keys.json", **fields})
+        return Issuer(
+            **{"issuer": ISSUER, "audience": ("slipway",), "jwks": keys, "jwks_source": "keys.json", **fields}
+        )
 
     return make
