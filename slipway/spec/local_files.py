@@ -21,6 +21,9 @@ CHUNK_BYTES = 2**20  # hashlib lets other threads run while it works on this muc
 LEFT_OUT = frozenset({"__pycache__", ".git", ".ipynb_checkpoints", ".DS_Store", "Thumbs.db"})
 """Never part of a model, and never the same twice."""
 
+# Not to hang on a pipe, nor to follow a link, that took the file's place.
+_READ_PLAINLY = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
 
 @dataclass(frozen=True, kw_only=True)
 class LocalFile:
@@ -83,8 +86,7 @@ def read_chunks(file: LocalFile, *, start: int = 0, chunk_bytes: int = CHUNK_BYT
     buffer = memoryview(bytearray(chunk_bytes))
     left = file.size_bytes - start
     try:
-        # Not to hang on a pipe, nor to follow a link, that took the file's place.
-        with open(os.open(file.where, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb", buffering=0) as opened:  # noqa: PTH123
+        with open(os.open(file.where, _READ_PLAINLY), "rb", buffering=0) as opened:  # noqa: PTH123
             opened.seek(start)
             while True:
                 got = opened.readinto(buffer[: min(chunk_bytes, left)]) if left else 0
@@ -157,3 +159,21 @@ def _check_unchanged(file: LocalFile, info: os.stat_result, left: int) -> None:
 
 def _changed(file: LocalFile) -> Conflict:
     return Conflict(f"{str(file.where)!r} changed while it was read; try again when nothing writes to it")
+
+
+def read_piece(file: LocalFile, offset: int, size_bytes: int) -> bytes:
+    """`size_bytes` from `offset`, fewer at the end. Raises Conflict where it is no longer the file that was found."""
+    try:
+        opened = os.open(file.where, _READ_PLAINLY)
+    except OSError:
+        raise _changed(file) from None
+    try:
+        _check_unchanged(file, os.fstat(opened), 0)
+        piece = bytearray()
+        while len(piece) < size_bytes and (got := os.pread(opened, size_bytes - len(piece), offset + len(piece))):
+            piece += got
+        return bytes(piece)
+    except OSError as error:
+        raise Conflict(f"{str(file.where)!r} cannot be read: {error.strerror or error}") from None
+    finally:
+        os.close(opened)

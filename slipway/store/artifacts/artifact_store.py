@@ -32,7 +32,7 @@ from slipway.store.artifacts.disk import Places, check_space, disk, locked, touc
 from slipway.store.artifacts.fetch import Download, Downloaded, Patience, folder_identity
 from slipway.store.artifacts.known import Known
 from slipway.store.artifacts.sources import Unchanged, file_name, local_path, open_source, redacted
-from slipway.store.artifacts.trees import Trees, artifact_of, no_artifact
+from slipway.store.artifacts.trees import FILES, Trees, artifact_of, no_artifact
 
 GRACE_S = 2 * 3600.0
 PARTIAL_S = 24 * 3600.0
@@ -115,6 +115,12 @@ class ArtifactStore:
         """Of a complete artifact: the file itself where it is one, else the folder. Raises NotFound."""
         with disk(self._places.root):
             return self._trees.path(digest)
+
+    def folder(self, digest: str) -> Path:
+        """Of a complete artifact: where its files lie, also where it is only one. Raises NotFound."""
+        with disk(self._places.root):
+            self._trees.files(digest)
+            return self._trees.folder(digest) / FILES
 
     def get(self, digest: str) -> Artifact:
         """Complete, or with what is missing. Raises NotFound."""
