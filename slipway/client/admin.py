@@ -14,7 +14,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from slipway.client.address import Address, read_address, tls_context
 from slipway.client.admin_deploy import DeployCalls
 from slipway.client.admin_protocol import AdminProtocol, AdminTalk, Do, Done
-from slipway.client.admin_streams import SILENCE_S, EventFollower, Follower, LogFollower, Patience
+from slipway.client.admin_streams import EventFollower, Follower, LogFollower, Patience
 from slipway.client.exchange import Heard, Opened, Send
 from slipway.client.http_links import UrllibLink
 from slipway.client.login import find_server, new_idempotency_key
@@ -166,7 +166,7 @@ class Admin:
 
     def _follow(self, follower: Follower[T]) -> Iterator[T]:
         while True:
-            outcome = self._link.open(Send(follower.outgoing(), SILENCE_S))
+            outcome = self._link.open(Send(follower.outgoing(), follower.silence_s))
             if isinstance(outcome, Opened):
                 with closing(outcome.chunks) as chunks:
                     for chunk in chunks:

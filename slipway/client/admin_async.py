@@ -15,7 +15,7 @@ from slipway.client.address import Address, read_address, tls_context
 from slipway.client.admin import do, signature_of
 from slipway.client.admin_deploy import DeployCalls
 from slipway.client.admin_protocol import AdminProtocol, AdminTalk, Do
-from slipway.client.admin_streams import SILENCE_S, EventFollower, Follower, LogFollower, Patience
+from slipway.client.admin_streams import EventFollower, Follower, LogFollower, Patience
 from slipway.client.exchange import Heard, Opened, Send
 from slipway.client.http_links import AiohttpLink
 from slipway.client.login import find_server, new_idempotency_key
@@ -153,7 +153,7 @@ class AsyncAdmin:
 
     async def _follow(self, follower: Follower[T]) -> AsyncIterator[T]:
         while True:
-            outcome = await self._link.open(Send(follower.outgoing(), SILENCE_S))
+            outcome = await self._link.open(Send(follower.outgoing(), follower.silence_s))
             if isinstance(outcome, Opened):
                 async with aclosing(outcome.chunks) as chunks:
                     async for chunk in chunks:

@@ -29,6 +29,9 @@ class Follower(Protocol[T_co]):
         """What to ask for next."""
         ...
 
+    silence_s: float | None
+    """A longer silence is a dead connection; None: it may be silent for ever."""
+
     def feed(self, chunk: bytes) -> Sequence[T_co]: ...
 
     def ended(self, outcome: Incoming | Lost | TimedOut | None) -> float | None:
@@ -74,6 +77,8 @@ class EventFollower:
     `after` None: from now on.
     """
 
+    silence_s: float | None = SILENCE_S
+
     def __init__(self, protocol: AdminProtocol, patience: Patience, deployment: str, after: int | None) -> None:
         self._protocol = protocol
         self._patience = patience
@@ -107,6 +112,8 @@ class EventFollower:
 
 class LogFollower:
     """Whole lines, without their ends. A log has no ids to go on after, so it ends when the connection does."""
+
+    silence_s: float | None = None
 
     def __init__(self, protocol: AdminProtocol, patience: Patience, name: str, version: str, tail: int) -> None:
         self._protocol = protocol
