@@ -20,7 +20,7 @@ from slipway.auth.scopes import check_known, describe, may
 from slipway.auth.verify import Verifier
 from slipway.errors import Forbidden, NotReady, SetupError, SlipwayError
 from slipway.gateway.limits import FILE_NAME, LimitTable, refusal
-from slipway.infer.guard import ANY, DEPLOY, KNOWN, SEE, Allowance, Identity, Pass, Presented, Told
+from slipway.infer.guard import ANY, DEPLOY, KNOWN, PREDICT, SEE, Allowance, Identity, Pass, Presented, Told
 from slipway.spec.access import Access, Caller, DeploymentAccess
 from slipway.spec.deployment import RequestLimits
 from slipway.wire.messages import AccessSeen
@@ -152,7 +152,10 @@ class AccessGuard:
             )
         if len(passed.rights) >= MAX_RIGHTS:
             passed.rights.clear()
+            passed.free.clear()
         passed.rights.add((right, model))
+        if right == PREDICT and model not in self._limits:
+            passed.free.add(model)
 
     def sees(self, caller: Identity | None, model: str) -> bool:
         if caller is None or not self.on_duty:

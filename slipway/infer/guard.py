@@ -57,16 +57,18 @@ class Allowance(NamedTuple):
 class Pass:
     """A caller who was identified. `epoch`: of the access under which he was; `until`: seconds since 1970.
 
-    `rights`: the guard's own memory of what was checked. `used`: when it was last held, seconds since 1970.
+    `rights`: the guard's own memory of what was checked. `free`: models that he may predict with and that nobody counts
+    for him: there is nothing to ask about these. `used`: when it was last held, seconds since 1970.
     """
 
-    __slots__ = ("caller", "certificate", "epoch", "rights", "until", "used")
+    __slots__ = ("caller", "certificate", "epoch", "free", "rights", "until", "used")
 
     def __init__(self, caller: Identity, *, certificate: str, epoch: int, until: float) -> None:
         self.caller = caller
         self.certificate = certificate
         self.epoch = epoch
         self.until = until
+        self.free: set[str] = set()
         self.rights: set[tuple[str, str]] = set()
         self.used = 0.0
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import grpc
 import uvloop
 
+from slipway.infer.guard import UNGUARDED, Guard
 from slipway.infer.protobuf.messages import INFERENCE, POOL, class_of
 from slipway.testing.service import StubService
 from slipway.transports.grpc.door import GrpcDoor, open_grpc_door
@@ -93,10 +94,11 @@ def running_loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 
 @contextmanager
-def stand(kind: str, **options: Any) -> Iterator[Stand]:
+def stand(kind: str, *, guard: Guard = UNGUARDED, **options: Any) -> Iterator[Stand]:
     """A door of this kind, closed at the end if the test did not."""
     with running_loop() as loop:
         service = StubService()
+        service.guard = guard
 
         async def open_it() -> GrpcDoor:
             return await open_grpc_door(service, kind=kind, **{"max_message_bytes": MAX_MESSAGE_BYTES, **options})

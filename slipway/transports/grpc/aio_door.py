@@ -87,17 +87,19 @@ class AioDoor:
     async def serve_guarded(self, path: str, context: Context) -> None:
         """A unary call while the guard is on duty: who calls is known before the message is read."""
         call = self._call_of(context)
+        await self._enter(path, call, context)
+        payload = await context.read()
+        if payload is grpc.aio.EOF:
+            await _abort(context, MalformedRequest("the call ends without its message"))
+        await self._enter(path, call, context)  # once more: the message may have taken its time
+        await context.write(await self.serve_unary(path, payload, context, call))
+
+    async def _enter(self, path: str, call: Call, context: Context) -> None:
         try:
-            if self._handlers.draining:
-                raise Draining(REFUSED)
             await self._handlers.gate.enter(call)
         except SlipwayError as error:
             self._handlers.turned_away(path, error)
             await _abort(context, error)
-        payload = await context.read()
-        if payload is grpc.aio.EOF:
-            await _abort(context, MalformedRequest("the call ends without its message"))
-        await context.write(await self.serve_unary(path, payload, context, call))
 
     async def serve_unary(self, path: str, payload: bytes, context: Context, call: Call | None = None) -> bytes:
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()

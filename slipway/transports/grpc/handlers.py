@@ -139,8 +139,11 @@ class Handlers:
             request, typed, timeout_s = self._reader.read(payload)
             request.deadline = min(call.deadline, call.received + timeout_s)
             request.trace = call.trace
-            if call.passed is not None:
-                self._admit(request, call.passed)
+            passed = call.passed
+            if passed is not None:
+                request.caller = passed.caller
+                if request.model not in passed.free:
+                    self._admit(request, passed)
             return self._service.infer(request, done)
         except Unauthenticated:
             raise
@@ -176,8 +179,11 @@ class Handlers:
             raise
         request.deadline = min(call.deadline, call.received + timeout_s)
         request.trace = call.trace
-        if call.passed is not None:
-            self._admit(request, call.passed)
+        passed = call.passed
+        if passed is not None:
+            request.caller = passed.caller
+            if request.model not in passed.free:
+                self._admit(request, passed)
         write = self._writer.write
 
         def done(outcome: Response | SlipwayError) -> None:
@@ -196,7 +202,6 @@ class Handlers:
 
     def _admit(self, request: Request, passed: Pass) -> None:
         """May he ask this model, and has he not asked enough?"""
-        request.caller = passed.caller
         try:
             self._guard.check(passed, PREDICT, request.model)
             request.allowance = self._guard.count(passed, request.model)

@@ -22,6 +22,7 @@ CHALLENGE = 'Bearer, Basic realm="slipway"'
 MAX_MESSAGE = 4000
 """Characters; more is not an explanation but an echo of what came."""
 Headers = tuple[tuple[str, str], ...]
+_LIMITED = b"%b%d\r\nratelimit-limit: %d\r\nratelimit-remaining: %d\r\nratelimit-reset: %d\r\n\r\n%b"
 
 
 class Connection(Protocol):
@@ -74,15 +75,20 @@ class Exchange:
         """By lower-case name."""
         return self.head.headers
 
-    def respond_json(self, body: bytes) -> None:
+    def respond_json(self, body: bytes, allowance: Allowance | None = None) -> None:
         """200 with JSON: the short way that most answers take."""
         head = self.head
         connection = self.connection
         small = not head.accepts or len(body) < COMPRESS_FROM_BYTES
         if head.plain and small and connection.plain_json and not connection.last:
-            connection.send(self, b"%b%d\r\n\r\n%b" % (connection.door.json_head, len(body), body))
+            if allowance is None:
+                connection.send(self, b"%b%d\r\n\r\n%b" % (connection.door.json_head, len(body), body))
+            else:
+                limit, remaining, reset_s = allowance
+                numbers = (connection.door.json_head, len(body), limit, remaining, ceil(reset_s), body)
+                connection.send(self, _LIMITED % numbers)
         else:
-            self.respond(200, body)
+            self.respond(200, body, headers=() if allowance is None else allowance_headers(allowance))
 
     def respond(self, status: int, body: bytes = b"", content_type: str = JSON, headers: Headers = ()) -> None:
         """Answer. HEAD gets the head of the answer; a body worth it is compressed if the client accepts that."""

@@ -76,14 +76,12 @@ def _answer(exchange: Exchange, wanted: Wanted, request: Request, outcome: Respo
         log.exception("an answer of %s cannot be written", outcome.model)
         exchange.refuse(SlipwayError("the answer cannot be written; the server's log has the details"))
         return
-    headers = allowance_headers(request.allowance) if request.allowance is not None else ()
-    if json_bytes is not None:
-        headers = ((JSON_LENGTH_HEADER, str(json_bytes)), *headers)
-        exchange.respond(200, body, "application/octet-stream", headers)
-    elif headers:
-        exchange.respond(200, body, headers=headers)
+    if json_bytes is None:
+        exchange.respond_json(body, request.allowance)
     else:
-        exchange.respond_json(body)
+        left = () if request.allowance is None else allowance_headers(request.allowance)
+        headers = ((JSON_LENGTH_HEADER, str(json_bytes)), *left)
+        exchange.respond(200, body, "application/octet-stream", headers)
 
 
 class OpenInference:
@@ -221,6 +219,8 @@ class OpenInference:
         if passed is None:
             raise AssertionError("the entry lets nobody in without a pass")
         request.caller = passed.caller
+        if request.model in passed.free:
+            return
         try:
             request.allowance = self._guard.count(passed, request.model)
         except SlipwayError as error:

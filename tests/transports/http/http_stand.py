@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import uvloop
 
+from slipway.infer.guard import UNGUARDED, Guard
 from slipway.spec.serve import Doors
 from slipway.testing.service import StubService
 from slipway.transports.http.exchange import Exchange
@@ -155,14 +156,17 @@ class Stand:
 
 
 @contextmanager
-def stand(app: Callable[[Exchange], None] | None = None, **limits: Any) -> Iterator[Stand]:
-    """A door with these limits before a StubService, or before another application."""
+def stand(
+    app: Callable[[Exchange], None] | None = None, *, guard: Guard = UNGUARDED, **limits: Any
+) -> Iterator[Stand]:
+    """A door with these limits before a StubService with this guard, or before another application."""
     loop = uvloop.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
 
     async def begin() -> Stand:
         service = StubService()
+        service.guard = guard
         called = app or OpenInference(service)
         door = await open_http_door(called, host="127.0.0.1", port=0, limits=Doors(**limits))
         return Stand(service, door, loop)
