@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from difflib import get_close_matches
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -106,11 +108,18 @@ def decode(body: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
-        raise InvalidInput(f"the body does not fit: {error}") from None
+        raise InvalidInput(f"the body does not fit: {error}{_hint(str(error), kind)}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise MalformedRequest(f"the body is not JSON: {error}") from None
     except RecursionError:
         raise MalformedRequest("the body is nested too deep") from None
+
+
+def _hint(said: str, kind: type) -> str:
+    """The nearest right key, where one of the body itself is wrong."""
+    wrong = re.search(r"unknown field `([^`]*)`$", said)
+    near = get_close_matches(wrong[1], kind.__struct_fields__, 1) if wrong and issubclass(kind, msgspec.Struct) else []
+    return f", did you mean {near[0]!r}?" if near else ""
 
 
 def _too_large(most_bytes: int) -> PayloadTooLarge:
