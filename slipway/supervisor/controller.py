@@ -7,13 +7,18 @@ was left.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Callable
+from pathlib import Path
 
 from slipway.clock import Clock
 from slipway.errors import SetupError, SlipwayError
 from slipway.launchers.launcher import ChildPlan, Launcher
 from slipway.spec.access import Access
+from slipway.spec.resources import Addresses
+from slipway.spec.serve import ServerSpec
+from slipway.spec.server import ServerConfig
 from slipway.supervisor.place import READY, Limits, Place
 from slipway.supervisor.post import Post
 from slipway.supervisor.version import ERRORS
@@ -140,3 +145,21 @@ class Controller:
             kind = ERRORS.get(place.last.code, SetupError) if place.last.reason == "load" else SetupError
             kind = kind if issubclass(kind, SetupError) else SetupError
             self.settled.set_result(kind(f"controller: {place.last.words}"))
+
+
+def begin_of(
+    spec: ServerSpec, config: ServerConfig, *, data: Path, owner_hash: str, addresses: Addresses
+) -> BeginController:
+    """What each controller of a server hears first. `data`: the data directory."""
+    return BeginController(
+        config=config,
+        data_dir=str(data),
+        database=config.database or f"sqlite:///{data / 'slipway.db'}",
+        artifacts=config.artifacts or str(data / "artifacts"),
+        addresses=(addresses.http, addresses.grpc, addresses.admin),
+        owner_hash=owner_hash,
+        supervisor_pid=os.getpid(),
+        adopt=list(spec.models),
+        log_json=spec.log_json,
+        log_level=spec.log_level,
+    )

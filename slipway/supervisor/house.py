@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-import os
 import signal
 import socket
 from collections.abc import Callable, Coroutine
@@ -19,7 +18,7 @@ from slipway.spec.access import Access
 from slipway.spec.resources import Addresses
 from slipway.spec.serve import Doors, ModelSpec, ServerSpec
 from slipway.spec.server import ServerConfig
-from slipway.supervisor.controller import Controller
+from slipway.supervisor.controller import Controller, begin_of
 from slipway.supervisor.cores import usable_cores
 from slipway.supervisor.courtesy import may_move_forward
 from slipway.supervisor.data import DataFolder
@@ -31,7 +30,7 @@ from slipway.supervisor.post import StartGate
 from slipway.supervisor.repository import Repository
 from slipway.supervisor.version import Version
 from slipway.supervisor.worker_logs import rotate
-from slipway.wire.messages import BeginController, Observed, Plan, RepositoryChange, Routes, VersionRoutes
+from slipway.wire.messages import Observed, Plan, RepositoryChange, Routes, VersionRoutes
 
 TICK_S = 0.1
 ROTATE_EVERY_S = 10.0
@@ -88,26 +87,6 @@ class House:
         self._access: Access | None = None
         self._planned = False
         self._rotated = clock.now()
-        cores = usable_cores()
-        gate = StartGate(places=max(4, 2 * cores))
-
-        courteous = may_move_forward()
-
-        def make_version(model: ModelSpec, generation: int, behind: bool) -> Version:
-            return Version(
-                spec=model,
-                generation=generation,
-                cores=cores,
-                launcher=launcher,
-                clock=clock,
-                folder=folder,
-                logs=(spec.log_json, spec.log_level),
-                output=self._output,
-                gate=gate,
-                behind=behind and courteous,
-                changed=self._changed,
-            )
-
         self.gateways = Gateways(
             spec=spec,
             runtime_folder=str(folder.path),
@@ -120,7 +99,7 @@ class House:
             changed=self._changed,
         )
         self.repository = Repository(
-            make=make_version,
+            make=self._version_maker(folder, launcher, clock),
             clock=clock,
             changed=self._changed,
             told=self._told,
@@ -128,7 +107,7 @@ class House:
             quiet=self.gateways.quiet,
         )
         self.controller = Controller(
-            begin=self._begin_controller(spec, config),
+            begin=begin_of(spec, config, data=data.path, owner_hash=data.owner_hash, addresses=self.addresses),
             listeners=listeners,
             launcher=launcher,
             clock=clock,
@@ -146,21 +125,28 @@ class House:
         self._watching = self._draining = False
         self._errands: set[asyncio.Task[object]] = set()
 
-    def _begin_controller(self, spec: ServerSpec, config: ServerConfig) -> BeginController:
-        data = self._data.path
-        at = self.addresses
-        return BeginController(
-            config=config,
-            data_dir=str(data),
-            database=config.database or f"sqlite:///{data / 'slipway.db'}",
-            artifacts=config.artifacts or str(data / "artifacts"),
-            addresses=(at.http, at.grpc, at.admin),
-            owner_hash=self._data.owner_hash,
-            supervisor_pid=os.getpid(),
-            adopt=list(spec.models),
-            log_json=spec.log_json,
-            log_level=spec.log_level,
-        )
+    def _version_maker(
+        self, folder: RuntimeFolder, launcher: Launcher, clock: Clock
+    ) -> Callable[[ModelSpec, int, bool], Version]:
+        cores, courteous = usable_cores(), may_move_forward()
+        gate = StartGate(places=max(4, 2 * cores))
+
+        def make(model: ModelSpec, generation: int, behind: bool) -> Version:
+            return Version(
+                spec=model,
+                generation=generation,
+                cores=cores,
+                launcher=launcher,
+                clock=clock,
+                folder=folder,
+                logs=(self._spec.log_json, self._spec.log_level),
+                output=self._output,
+                gate=gate,
+                behind=behind and courteous,
+                changed=self._changed,
+            )
+
+        return make
 
     async def live(self) -> int:
         """From the first process to the last."""
