@@ -178,7 +178,7 @@ class Verifier:
         with self._lock:
             digest = self._digest(credentials.authorization, credentials.api_key)
             _put(known.passing if isinstance(shown, Token) else known.lasting, digest, verdict)
-            self._used[verdict.caller.id] = now
+            self._note_use(verdict.caller, now)
         return verdict.caller
 
     def submit(self, credentials: Credentials, *, now: float) -> Future[Caller]:
@@ -275,8 +275,13 @@ class Verifier:
         caller = certificate_caller(shown.subject, known.access.certificates)
         with self._lock:
             _put(known.certificates, shown.subject, caller)
-            self._used[caller.id] = now
+            self._note_use(caller, now)
         return caller
+
+    def _note_use(self, caller: Caller, now: float) -> None:
+        if len(self._used) >= 2 * MAX_VERDICTS:  # nobody drains it
+            self._used.clear()
+        self._used[caller.id] = now
 
     def _refuse(
         self, kind: str, who: str, peer: str, *, now: float, user: str = "", message: str = REFUSED

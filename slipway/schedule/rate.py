@@ -53,8 +53,8 @@ def take(
     limits: RequestLimits, usage: Usage, *, now_ns: int, requests: int = 1, rows: int = 0
 ) -> tuple[Standing | None, Usage]:
     """Admit `requests` and `rows` together, or neither; a Standing of None: there is no limit. The Usage is the same
-    object where nothing has changed. `now_ns`: nanoseconds since 1970; a clock that is set back locks nobody out for
-    longer than a burst takes to refill.
+    object where nothing has changed. Rows below 0 are given back. `now_ns`: nanoseconds since 1970; a clock that is set
+    back locks nobody out for longer than a burst takes to refill.
     """
     by_requests = by_rows = None
     arrival, day, used = usage
@@ -69,7 +69,7 @@ def take(
         day = now_ns // _DAY_NS
         used = usage.rows if usage.day == day else 0
         by_rows = _take_rows(limits.rows_per_day, used, rows, (_DAY_NS - now_ns % _DAY_NS) / 1e9)
-        used += rows
+        used = max(0, used + rows)
     standing = _nearer(by_requests, by_rows)
     if standing is None or not standing.admitted:
         return standing, usage
@@ -93,8 +93,9 @@ def _take_requests(burst: int, interval: int, arrival: int, now: int, requests: 
 
 
 def _take_rows(limit: int, used: int, rows: int, day_ends_s: float) -> Standing:
-    if used + rows <= limit:
-        return Standing(True, "rows", limit, limit - used - rows, day_ends_s)
+    after = max(0, used + rows)
+    if after <= limit or rows <= 0:
+        return Standing(True, "rows", limit, max(0, limit - after), day_ends_s)
     retry_s = day_ends_s if rows <= limit else math.inf
     return Standing(False, "rows", limit, max(0, limit - used), day_ends_s, retry_s)
 

@@ -263,6 +263,7 @@ def test_verdicts_are_bounded_and_hold_no_credential(
     assert verifier.cached(f"Bearer {KEY}", now=NOW) is not None, "tokens never push out a key or a password"
     remembered = [*verifier._known.lasting, *verifier._known.passing]
     assert all(len(digest) == 16 for digest in remembered)
+    assert len(verifier._used) <= 40
 
 
 def test_very_many_bad_credentials_leave_nothing_in_memory() -> None:

@@ -128,6 +128,22 @@ def test_requests_and_rows_can_be_asked_for_apart() -> None:
     assert not standing.admitted
 
 
+def test_rows_are_given_back_but_never_more_than_were_taken() -> None:
+    limits = RequestLimits(rows_per_day=100)
+    _, usage = take(limits, Usage(), now_ns=NOON, rows=60)
+    _, usage = take(limits, usage, now_ns=NOON, requests=0, rows=-20)
+    assert usage.rows == 40
+    lowered, usage = take(RequestLimits(rows_per_day=10), usage, now_ns=NOON, requests=0, rows=-5)
+    assert lowered is not None
+    assert (lowered.admitted, lowered.remaining, usage.rows) == (True, 0, 35)
+    refused, after = take(RequestLimits(rows_per_day=10), usage, now_ns=NOON, requests=0, rows=1)
+    assert refused is not None
+    assert (refused.admitted, after) == (False, usage)
+    tomorrow, usage = take(limits, usage, now_ns=NOON + 12 * 3600 * S, requests=0, rows=-20)
+    assert tomorrow is not None
+    assert (tomorrow.remaining, usage.rows) == (100, 0)
+
+
 def test_no_limits_no_answer() -> None:
     assert take(RequestLimits(), Usage(), now_ns=NOON, rows=5) == (None, Usage())
 
