@@ -31,7 +31,7 @@ from slipway.store.store import Store
 
 SCRIPT = Path(__file__).parents[1] / "scripts/postgres"
 USER, PASSWORD = "slipway", "only-for-the-tests"
-QUICK = ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=32MB", "max_connections=60"]
+QUICK = ["fsync=off", "full_page_writes=off", "shared_buffers=32MB", "max_connections=60"]
 
 
 class Postgres:
@@ -54,9 +54,11 @@ class Postgres:
         )  # fmt: skip
         assert made.returncode == 0, made.stdout + made.stderr
 
-    def start(self) -> None:
-        """On the port of the first time, which is one the system gave."""
+    def start(self, *, standby: bool = False) -> None:
+        """On the port of the first time, which is one the system gave. `standby`: of a primary that is not there."""
         deadline = time.monotonic() + 60
+        if standby:
+            (self._folder / "data/standby.signal").touch()
         while True:
             self.port = self.port or _free_port()
             settings = [*QUICK, "listen_addresses=127.0.0.1", f"port={self.port}",
@@ -83,9 +85,10 @@ class Postgres:
             time.sleep(0.02)
         return False
 
-    def stop(self) -> None:
+    def stop(self, *, clean: bool = False) -> None:
+        """At once, as on a machine that fails, or `clean`ly."""
         if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGQUIT)  # at once, as a machine that fails
+            self._process.send_signal(signal.SIGINT if clean else signal.SIGQUIT)
             self._process.wait(30)
 
     def url(self, name: str, *, password: str = PASSWORD, driver: str = "+psycopg") -> str:

@@ -58,7 +58,7 @@ def _sqlite(url: URL) -> URL:
     except ValueError:
         raise SetupError(f"timeout={url.query['timeout']!r} in the SQLite URL is not a number of seconds.") from None
     if url.database in (None, "", ":memory:"):
-        return url.set(database=None)
+        return url._replace(database=None)
     return url.set(drivername="sqlite", database=str(Path(str(url.database)).absolute()))
 
 

@@ -85,7 +85,7 @@ class Database:
         self._busy_s = float(str(self._url.query.get("timeout", BUSY_S))) if self.is_sqlite else BUSY_S
         self._file: tuple[int, int] | None = None  # device and inode of the file that the connections have open
         self._engine = self._sqlite_engine() if self.is_sqlite else self._postgres_engine()
-        reads = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        reads = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
         writes = {_WRITES: True} if self.is_sqlite else {"isolation_level": "READ COMMITTED"}
         self._reads = self._engine.execution_options(**reads)
         self._writes = self._engine.execution_options(**writes)
@@ -167,6 +167,10 @@ class Database:
         path, busy_s = self.path, self._busy_s
 
         def connect() -> sqlite3.Connection:
+            if path and not os.access(path, os.W_OK):
+                # SQLite would read it, and leave companions (-wal, -shm) that cannot be written either when it can be.
+                raise StoreUnavailable(f"The store {self.shown} cannot be written. Its file must be writable by the "
+                                       "user that runs Slipway.", retry_after_s=1.0)  # fmt: skip
             # mode=rw: a file that is not there is an error; only make_file() makes one.
             where = f"file:{quote(str(path))}?mode=rw" if path else ":memory:"
             connection = sqlite3.connect(

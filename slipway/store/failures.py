@@ -13,7 +13,8 @@ from slipway.errors import StoreUnavailable
 # The beginning of SQLite's result code: what is the matter, what helps.
 SQLITE = {
     "SQLITE_FULL": ("is on a full disk", "Free some space and try again; nothing of this change was kept."),
-    "SQLITE_READONLY": ("cannot be written", "Its file and its folder must be writable by the user that runs Slipway."),
+    "SQLITE_READONLY": ("cannot be written", "Its file, the -wal and -shm beside it, and their folder must be writable "
+                        "by the user that runs Slipway."),
     "SQLITE_BUSY": ("is locked by another process", "End what holds it (`fuser` on the file tells), and try again."),
     "SQLITE_LOCKED": ("is locked by another process", "End what holds it (`fuser` on the file tells), and try again."),
     "SQLITE_CANTOPEN": ("cannot be opened", "The file and its folder must be there, and belong to the user that runs "
@@ -61,7 +62,8 @@ STRANGE = ("refused", "See the database's own log.")
 def unavailable(error: SQLAlchemyError, *, shown: str, password: str) -> StoreUnavailable:
     """`shown`: the URL as it may be seen. `password` is taken out of whatever the database says, should it be there."""
     cause = error.orig if isinstance(error, DBAPIError) else None
-    words = " ".join(str(cause or error).split())
+    told = getattr(cause, "diag", None)  # PostgreSQL's error in parts; the text has the statement in it too
+    words = " ".join(str(getattr(told, "message_primary", None) or cause or error).split())
     if isinstance(error, PoolTimeout):
         what, advice = "has all its connections in use", "Try again in a moment."
     elif isinstance(cause, sqlite3.Error):
