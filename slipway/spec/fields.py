@@ -33,7 +33,8 @@ DEPLOYMENT: dict[str, Field] = {
         "What the deployment is called, and the NAME in /v2/models/NAME.", form="name", examples=("iris",)
     ),
     "DeploymentSpec.model": Field(
-        "The model: a path (relative to this file), module:Class, or a URL of https, s3, gs, az or another fsspec.",
+        "The model: a path (relative to this file), module:Class, or a URL: http, https, s3, gs, az, and whatever "
+        "else fsspec opens.",
         form="line",
         examples=("./iris.onnx", "my_models:Ranker", "s3://models/iris.onnx"),
     ),

@@ -206,6 +206,7 @@ class _Reader:
             elif not form.fits(key.text):
                 self.say(key.place, f"{path} has the key {shown(key.text)}; keys are {form.right}")
             else:
+                self.places[below(path, key.text)] = value.place
                 found[key.text] = self.value(value, kind, rule, below(path, key.text), "")
         return found
 

@@ -26,6 +26,14 @@ def specs_to_yaml(specs: Sequence[DeploymentSpec]) -> str:
     return "---\n".join(written)
 
 
+def as_yaml_line(key: str, value: Any) -> str:
+    """`key: value`, with lists and mappings in brackets."""
+    text = yaml.dump(
+        plain(value), Dumper=_Dumper, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**6
+    )
+    return f"{key}: {text.removesuffix(chr(10)).removesuffix('...').rstrip()}"
+
+
 def plain(value: Any) -> Any:
     """Any part of a spec as JSON has it, without defaults."""
     if isinstance(value, msgspec.Struct):
