@@ -107,24 +107,6 @@ def may_hold_secrets(issuer: Issuer) -> bool:
     return not issuer.jwks_source.lower().startswith(("http://", "https://"))
 
 
-def check_issuer(issuer: Issuer) -> list[str]:
-    """What is wrong with an issuer as the configuration has it, one line each."""
-    wrong = []
-    if not issuer.issuer:
-        wrong.append("issuer: '' cannot be one; it is what tokens carry as `iss`")
-    if not issuer.algorithms:
-        wrong.append("algorithms: none; list those that the issuer signs with, such as RS256")
-    for name in issuer.algorithms:
-        if name not in ALGORITHMS:
-            hint = "an unsigned token proves nothing; " if name.lower() == "none" else ""
-            wrong.append(f"algorithms: {name!r} is refused; {hint}there are {', '.join(sorted(ALGORITHMS))}")
-    if not 0 <= issuer.leeway_s <= 600:
-        wrong.append(f"leeway_s: {issuer.leeway_s:g} is not between 0 and 600")
-    if not issuer.jwks_source and not issuer.jwks:
-        wrong.append("jwks: no keys; give a URL, a file, or the key set itself")
-    return wrong
-
-
 def _split(text: str) -> _Parts:
     """Header and claims of a token in its one canonical form: no padding, no stray bits, no name twice."""
     if len(text) > MAX_TOKEN_CHARS:
