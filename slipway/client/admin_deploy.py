@@ -31,8 +31,8 @@ SPEC_ENDINGS = (".yaml", ".yml", ".json")
 
 class Step(msgspec.Struct, frozen=True):
     """How far a deployment is. `stage`: hashing, uploading, then those of a version: pending, fetching, loading,
-    probing, ready, live, draining, stopped, failed. `progress`: 0 to 1 within the stage. `done_bytes`, `total_bytes`:
-    of a file transfer, 0 where nothing is transferred."""
+    warming, probing, ready, live, draining, stopped, failed. `progress`: 0 to 1 within the stage. `done_bytes`,
+    `total_bytes`: of a file transfer, 0 where nothing is transferred."""
 
     stage: str
     progress: float = 0.0
@@ -117,7 +117,7 @@ class DeployCalls(AdminCalls):
             found = yield from self.deployment(name)
             version = version or found.target
             its = next((one for one in found.versions if one.version == version), None)
-            step = Step(found.state) if its is None else Step(its.state, its.progress)
+            step = Step(found.state) if its is None else Step(_stage(its), its.progress)
             if progress is not None and step != seen:
                 progress(step)
             seen = step
@@ -273,6 +273,13 @@ def _make_absolute(spec: dict[str, Any], folder: Path) -> None:
             key: str((folder / value).expanduser().absolute()) if _is_local(value) else value
             for key, value in files.items()
         }
+
+
+def _stage(version: Version) -> str:
+    """The version's state, but for `warming`: every replica that is not ready yet has loaded and warms up."""
+    left = [replica for replica in version.replicas if replica.state != "ready"]
+    warms_up = version.state == "loading" and left and all(replica.stage == "warm-up" for replica in left)
+    return "warming" if warms_up else version.state
 
 
 def _arrived(found: Deployment, version: Version | None, until: str) -> bool:

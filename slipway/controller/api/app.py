@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.responses import Response
 
 from slipway import __version__
@@ -17,6 +16,7 @@ from slipway.controller.api.admission import Admission
 from slipway.controller.api.desk import Desk, reply
 from slipway.controller.api.operations import Operation, add
 from slipway.controller.api.outside import Outside, make_refusals
+from slipway.controller.api.reader import PAGE, POLICY
 from slipway.controller.api.repeats import Repeats
 from slipway.controller.api.rules import Rule
 from slipway.controller.commands import Commands
@@ -74,7 +74,7 @@ def operations(desk: Desk, app: FastAPI) -> list[Operation]:
         return reply(document)
 
     async def get_docs() -> Response:
-        return get_swagger_ui_html(openapi_url="/openapi.json", title="Slipway management API")
+        return Response(PAGE, media_type="text/html", headers={"content-security-policy": POLICY})
 
     def page(path: str, call: Any, summary: str, kind: Any) -> Operation:
         return Operation(
