@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from slipway.errors import SetupError
+from slipway.errors import SetupError, Unavailable
 
 if TYPE_CHECKING:
     from slipway.client.admin import Admin
 
 PANEL = "Server and output"
+NOBODY_THERE = "`slipway up` starts a server, --server names another"
 
 
 class Form(StrEnum):
@@ -45,6 +46,11 @@ class Call:
         from slipway.client.admin import Admin
 
         return Admin(self.server, self.key, data_dir=self.data_dir, ca_file=self.ca_file or None)
+
+    @property
+    def found(self) -> str:
+        """How the server's address was found."""
+        return f"named by {self.admin.login.found}"
 
     @property
     def for_people(self) -> bool:
@@ -142,8 +148,13 @@ def calling(act: Callable[..., Any]) -> Callable[..., None]:
     ]
 
     def command(**given: Any) -> None:
-        where = {name: given.pop(name) for name in SHARED}
-        act(Call(**where), **given)
+        call = Call(**{name: given.pop(name) for name in SHARED})
+        try:
+            act(call, **given)
+        except Unavailable as error:
+            if type(error) is Unavailable:  # nobody there, in the words of the client alone
+                raise Unavailable(f"{error.message} ({call.found}). {NOBODY_THERE}") from None
+            raise
 
     command.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
     command.__annotations__ = {one.name: one.annotation for one in (*own, *shared)}

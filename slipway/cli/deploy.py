@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from slipway.spec.resources import Deployment
 
 Model = Annotated[
-    str, typer.Argument(metavar="[MODEL]", help="A file or folder, module:Class, or a URL; NAME=MODEL names it too.")
+    str, typer.Argument(metavar="MODEL", help="A file or folder, module:Class, or a URL; NAME=MODEL names it too.")
 ]
 Files = Annotated[
     list[str] | None,
@@ -161,7 +161,7 @@ def _settle(call: Call, found: list[Deployment], how: How, shown: Painter, *, de
     settled: list[Deployment] = []
     failed: list[SlipwayError | Ended] = []
     for one in found:
-        left_s = max(0.1, deadline - time.monotonic())
+        left_s = max(0.1, round(deadline - time.monotonic(), 1))
         try:
             until = "ready" if how.hold else "live"
             now = wait_until(call, one, shown, until=until, timeout_s=left_s)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")]
 MaybeName = Annotated[
-    str, typer.Argument(metavar="[NAME]", help="Of this deployment; default: all.", autocompletion=deployment_names)
+    str, typer.Argument(metavar="NAME", help="Of this deployment; default: all.", autocompletion=deployment_names)
 ]
 
 

@@ -10,7 +10,7 @@ from slipway.cli.calls import Call, calling, secret_value
 from slipway.cli.exits import note
 
 ServerUrl = Annotated[
-    str, typer.Argument(metavar="[SERVER]", help="The management API; default: the one that would be called anyway.")
+    str, typer.Argument(metavar="SERVER", help="The management API; default: the one that would be called anyway.")
 ]
 
 

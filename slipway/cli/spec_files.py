@@ -107,16 +107,17 @@ def _free_value(text: str, change: str, keys: list[str]) -> Any:
 
 def _value(text: str, change: str) -> Any:
     """As in a spec: numbers, true and false, lists and mappings in brackets, everything else is text."""
-    from slipway.spec.places import documents
+    from slipway.spec.places import Scalar, documents
     from slipway.spec.scalars import plain_value
 
+    text = text.strip()
+    if not text.startswith(("[", "{", '"', "'")):
+        return plain_value(Scalar("--set", text, plain=bool(text)))
     try:
-        found = list(documents(text, file="--set"))
-    except InvalidSpec as error:
-        raise SetupError(f"--set {change!r}: {error.message}") from None
-    if len(found) > 1:
-        raise SetupError(f"--set {change!r} holds more than one value")
-    return plain_value(found[0]) if found else ""
+        (found,) = documents(text, file="--set")
+    except (InvalidSpec, ValueError) as error:
+        raise SetupError(f"--set {change!r} is no value: {getattr(error, 'message', 'one is wanted')}") from None
+    return plain_value(found)
 
 
 def _place(spec: dict[str, Any], keys: list[str], value: Any, change: str) -> None:

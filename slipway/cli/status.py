@@ -20,7 +20,7 @@ NOTE_WIDTH = 100
 
 Name = Annotated[
     str,
-    typer.Argument(metavar="[NAME]", help="One deployment, in detail; default: all.", autocompletion=deployment_names),
+    typer.Argument(metavar="NAME", help="One deployment, in detail; default: all.", autocompletion=deployment_names),
 ]
 
 

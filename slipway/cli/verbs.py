@@ -17,7 +17,7 @@ class Verb(NamedTuple):
 
 PANELS: dict[str, dict[str, Verb]] = {
     "Deployments": {
-        "deploy": Verb("Deploy a model, or what specs declare; changes only what differs.", "deploy:deploy"),
+        "deploy": Verb("Deploy a model, or what specs declare.", "deploy:deploy"),
         "list": Verb("All deployments (also: ls).", "deployments:list_"),
         "get": Verb("One deployment: its spec, or everything with -o.", "deployments:get"),
         "history": Verb("What changed in a deployment, when, and by whom.", "deployments:history"),

@@ -52,7 +52,7 @@ def wait_until(call: Call, found: Deployment, shown: Painter, *, until: str, tim
         raise Ended(f"{error.message}\n{_afterwards(found)}") from None
     except DeadlineExceeded as error:
         shown.close()
-        raise DeadlineExceeded(f"{error.message}; take it back with `{way_back(found)}`") from None
+        raise DeadlineExceeded(f"{error.message.rstrip('.')}; take it back with `{way_back(found)}`") from None
     except KeyboardInterrupt:
         shown.close()
         note(

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,14 +22,17 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 
 from slipway.errors import NotFound, SlipwayError
+from slipway.spec.manifest import check_files, manifest_digest
 from slipway.spec.resources import (
     Addresses,
+    Artifact,
     Deployment,
     Gateway,
     Identity,
     Page,
     Replica,
     ServerStatus,
+    UploadFile,
     Version,
 )
 from slipway.transports.codes import HTTP_STATUS
@@ -47,6 +51,15 @@ class Asked(NamedTuple):
     query: dict[str, str]
     headers: dict[str, str]
     body: Any
+
+
+class Reply(NamedTuple):
+    """An answer with headers of its own."""
+
+    status: int = 200
+    headers: dict[str, str] = {}
+    content: bytes = b""
+    kind: str = "application/json"
 
 
 class StubServer:
@@ -70,14 +83,16 @@ class StubServer:
                 said = msgspec.json.decode(body) if headers.get("content-type") == "application/json" else body
                 asked = Asked(self.command, parts.path, dict(parse_qsl(parts.query)), headers, said)
                 stage.asked.append(asked)
-                self.reply(*stage.answer(asked))
+                self.reply(stage.answer(asked))
 
-            def reply(self, status: int, content: bytes, kind: str) -> None:
-                self.send_response(status)
-                self.send_header("content-type", kind)
-                self.send_header("content-length", str(len(content)))
+            def reply(self, said: Reply) -> None:
+                self.send_response(said.status)
+                for name, value in said.headers.items():
+                    self.send_header(name, value)
+                self.send_header("content-type", said.kind)
+                self.send_header("content-length", str(len(said.content)))
                 self.end_headers()
-                self.wfile.write(content)
+                self.wfile.write(said.content)
 
             do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = answer  # noqa: N815
 
@@ -90,7 +105,7 @@ class StubServer:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
 
-    def answer(self, asked: Asked) -> tuple[int, bytes, str]:
+    def answer(self, asked: Asked) -> Reply:
         key = (asked.method, asked.path.removeprefix("/api/v1"))
         try:
             if key not in self.routes:
@@ -101,10 +116,12 @@ class StubServer:
             status = HTTP_STATUS[type(error)]
             problem = {"title": type(error).__name__, "status": status, "detail": error.message, "code": error.code}
             problem["errors"] = list(getattr(error, "problems", ()))
-            return status, msgspec.json.encode(problem), "application/problem+json"
+            return Reply(status, {}, msgspec.json.encode(problem), "application/problem+json")
+        if isinstance(found, Reply):
+            return found
         if isinstance(found, str):
-            return 200, found.encode(), "text/plain"
-        return (204, b"", "text/plain") if found is None else (200, msgspec.json.encode(found), "application/json")
+            return Reply(200, {}, found.encode(), "text/plain")
+        return Reply(204) if found is None else Reply(content=msgspec.json.encode(found))
 
     def put(self, *deployments: Deployment) -> None:
         """These are all that there are."""
@@ -113,6 +130,27 @@ class StubServer:
         for one in deployments:
             self.routes["GET", f"/deployments/{one.name}"] = one
             self.routes["GET", f"/deployments/{one.name}/versions"] = Page(items=one.versions)
+
+    def take_uploads(self) -> dict[str, bytearray]:
+        """Take artifacts from now on: SHA-256 of a file to what of it has come."""
+        come: dict[str, bytearray] = {}
+
+        def declare(asked: Asked) -> Artifact:
+            files = check_files(msgspec.convert(asked.body["files"], list[UploadFile]))
+            missing = [file.sha256 for file in files if len(come.get(file.sha256, b"")) < file.size_bytes]
+            for sha256 in missing:
+                self.routes["PUT", f"/artifacts/blobs/{sha256}"] = partial(append, sha256)
+            size = sum(file.size_bytes for file in files)
+            return Artifact(digest=manifest_digest(files), size_bytes=size, files=files, missing=missing)
+
+        def append(sha256: str, asked: Asked) -> Reply:
+            blob = come.setdefault(sha256, bytearray())
+            assert int(asked.headers["upload-offset"]) == len(blob)
+            blob += asked.body
+            return Reply(headers={"Upload-Offset": str(len(blob))})
+
+        self.routes["POST", "/artifacts"] = declare
+        return come
 
     def close(self) -> None:
         self._server.shutdown()

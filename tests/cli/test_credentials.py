@@ -104,8 +104,9 @@ def test_dangerous_verbs_ask_at_a_terminal_and_need_yes_elsewhere(
 ) -> None:
     server.put(a_deployment())
     server.routes["GET", "/keys"] = Page(items=[a_key()])
-    for path in ("/deployments/iris", "/users/ada", "/secrets/token"):
+    for path in ("/users/ada", "/secrets/token"):
         server.routes["DELETE", path] = None
+    server.routes["DELETE", "/deployments/iris"] = a_deployment(state="deleting")
     server.routes["DELETE", "/keys/abcd1234"] = a_key(revoked_at=NOW)
     elsewhere = shell.run(*verb)
     assert elsewhere.status == 2
