@@ -149,7 +149,8 @@ class ArtifactStore:
                 files = self._trees.files(digest)
             except DigestMismatch as error:
                 with self._alone():
-                    self._trees.remove(digest)
+                    if self._trees.has(digest):
+                        self._trees.remove(digest)
                 raise DigestMismatch(
                     f"{error.message}. It was taken out: deploy the model again from its source"
                 ) from None
@@ -160,11 +161,15 @@ class ArtifactStore:
                 return self._repair(digest, files, wrong)
 
     def _repair(self, digest: str, files: Sequence[UploadFile], wrong: Mapping[str, UploadFile]) -> Artifact:
+        if not self._trees.has(digest):
+            raise no_artifact(digest)  # it was collected while it was read
+        wrong = self._trees.damaged(digest, list(wrong.values()))
+        if not wrong:
+            return artifact_of(files)
         for file in wrong.values():
             if not self._blobs.is_sound(file.sha256, file.size_bytes):
                 self._blobs.path(file.sha256).unlink(missing_ok=True)
-        if self._trees.has(digest):
-            self._trees.remove(digest)
+        self._trees.remove(digest)
         if not self._missing(files):  # only links were lost, not what they led to
             return self._trees.build(files)
         self._write_declaration(files)  # keeps what is sound for the next upload
@@ -298,8 +303,9 @@ class ArtifactStore:
         write_file(path, manifest_bytes(files), scratch=self._places.new_scratch())
 
     def _declared_files(self, digest: str) -> Sequence[UploadFile]:
+        declaration = self._declaration(digest)
         try:
-            return read_manifest(self._declaration(digest).read_bytes())
+            return read_manifest(declaration.read_bytes())
         except (FileNotFoundError, InvalidSpec):
             raise no_artifact(digest) from None
 

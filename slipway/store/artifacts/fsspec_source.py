@@ -1,7 +1,7 @@
 """Files and folders by every remote protocol of fsspec: object stores, SFTP, HDFS, GitHub, Hugging Face and so on.
 
-Their caches are never asked: what counts is what is there now. fsspec has no way to say "this version only", so a file
-is looked at before and after it is read.
+Their caches are never asked: what counts is what is there now. fsspec has no way to say "this version only", so all is
+looked at before it is read, and again afterwards.
 """
 
 from __future__ import annotations
@@ -77,15 +77,12 @@ class FsspecSource:
             with self._fs.open(file.place, "rb", block_size=READ_BYTES, cache_type="none") as opened:
                 if start:
                     opened.seek(start)
-                yield Opened(start, now.size_bytes, now.identity, "", self._chunks(opened, now))
+                yield Opened(start, now.size_bytes, now.identity, "", self._chunks(opened))
 
-    def _chunks(self, opened: Any, was: RemoteFile) -> Iterator[bytes]:
+    def _chunks(self, opened: Any) -> Iterator[bytes]:
         with self._translated():
             while chunk := opened.read(READ_BYTES):
                 yield chunk
-            now = self._remote(was.path, self._info(was.place))
-        if now != was:
-            raise Transient(f"{self._shown}: {was.path!r} changed while it was read")
 
     def _walk(self) -> Iterator[RemoteFile]:
         root = self._root.strip("/")
@@ -141,10 +138,10 @@ class FsspecSource:
 
 
 def _check_protocol(protocol: str) -> None:
-    if protocol not in available_protocols():
-        raise unknown_protocol(protocol, available_protocols())
     try:
         fsspec.get_filesystem_class(protocol)
+    except ValueError:
+        raise unknown_protocol(protocol, available_protocols()) from None
     except ImportError as error:
         raise _missing(protocol, error) from error
 
