@@ -12,23 +12,20 @@ import contextlib
 import os
 import sqlite3
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, QueuePool, create_engine, event, func, select, text
+from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, func, select, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from slipway.clock import SystemClock
 from slipway.errors import NotLeader, StoreUnavailable
+from slipway.spec.resources import AuditEntry
 from slipway.store import address
 from slipway.store.chain import sealed
 from slipway.store.failures import unavailable
 from slipway.store.tables import AUDIT, HEAD, clean, from_json, to_json
 
-from slipway.spec.resources import AuditEntry  # isort: skip
-
-BUSY_S = 5.0  # how long a change waits for another writer
 POOL = 5
 STATEMENT_MS = 10_000
 IDLE_MS = 5_000  # a writer that stops in the middle (a paused machine) must not keep the next leader waiting
@@ -77,14 +74,12 @@ class Database:
     """Connections to one database. `fence`: the lease's epoch that every change checks first, None for no check."""
 
     def __init__(self, url: str) -> None:
-        self._url = address.parse(url)
-        self.shown = address.shown(self._url)
+        self._address = address.parse(url)
+        self.shown, self.path = self._address.shown, self._address.path
         self.fence: int | None = None
-        self.is_sqlite = self._url.get_backend_name() == "sqlite"
-        self.path = Path(self._url.database) if self.is_sqlite and self._url.database else None
-        self._busy_s = float(str(self._url.query.get("timeout", BUSY_S))) if self.is_sqlite else BUSY_S
+        self.is_sqlite = self._address.url is None
         self._file: tuple[int, int] | None = None  # device and inode of the file that the connections have open
-        self._engine = self._sqlite_engine() if self.is_sqlite else self._postgres_engine()
+        self._engine = self._postgres_engine(self._address.url) if self._address.url else self._sqlite_engine()
         reads = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
         writes = {_WRITES: True} if self.is_sqlite else {"isolation_level": "READ COMMITTED"}
         self._reads = self._engine.execution_options(**reads)
@@ -145,7 +140,7 @@ class Database:
             # A connection may remember what was wrong (SQLite: a file opened read-only, PostgreSQL: the old primary).
             if isinstance(error, DBAPIError) and not (self.is_sqlite and self.path is None):
                 self._engine.dispose()
-            raise unavailable(error, shown=self.shown, password=address.password(self._url)) from error
+            raise unavailable(error, shown=self.shown, password=self._address.password) from error
 
     def _look_for_file(self) -> None:
         """SQLite itself would go on writing to a file that was removed, and all of it would be lost."""
@@ -164,7 +159,7 @@ class Database:
             self._file = (found.st_dev, found.st_ino)
 
     def _sqlite_engine(self) -> Engine:
-        path, busy_s = self.path, self._busy_s
+        path, busy_s = self.path, self._address.busy_s
 
         def connect() -> sqlite3.Connection:
             if path and not os.access(path, os.W_OK):
@@ -195,15 +190,15 @@ class Database:
 
         return engine
 
-    def _postgres_engine(self) -> Engine:
-        options = {key: value for key, value in address.LIBPQ.items() if key not in self._url.query}
-        engine = create_engine(self._url, connect_args=options, pool_pre_ping=True, pool_size=POOL, max_overflow=0,
+    def _postgres_engine(self, url: URL) -> Engine:
+        options = {key: value for key, value in address.LIBPQ.items() if key not in url.query}
+        engine = create_engine(url, connect_args=options, pool_pre_ping=True, pool_size=POOL, max_overflow=0,
                                pool_timeout=10, hide_parameters=True)  # fmt: skip
 
         @event.listens_for(engine, "connect")
         def connect(connection: Any, _record: Any) -> None:
             connection.execute(f"SET statement_timeout = {STATEMENT_MS}")
-            connection.execute(f"SET lock_timeout = {int(BUSY_S * 1000)}")
+            connection.execute(f"SET lock_timeout = {int(self._address.busy_s * 1000)}")
             connection.execute(f"SET idle_in_transaction_session_timeout = {IDLE_MS}")
             connection.commit()
 

@@ -241,11 +241,12 @@ def _version(connection: Connection, name: str, number: int) -> VersionRecord:
 
 
 def _add_version(connection: Connection, name: str, new: VersionSettings, *, now: float, actor: str) -> int:
-    largest = connection.scalar(select(func.max(VERSIONS.c.number)).where(VERSIONS.c.deployment == name))
-    record = VersionRecord(
-        deployment=name, number=(largest or 0) + 1, progress=0.0, error="", created_at=now, created_by=actor,
-        **vars(new),
-    )  # fmt: skip
+    mine = VERSIONS.c.deployment == name
+    largest = connection.scalar(select(func.max(VERSIONS.c.number)).where(mine))
+    if connection.scalar(select(VERSIONS.c.number).where(mine & (VERSIONS.c.number == new.number))):
+        raise Conflict(f"The deployment {name!r} has a version v{new.number} already, and a version never changes.")
+    values = {**vars(new), "number": new.number or (largest or 0) + 1}
+    record = VersionRecord(deployment=name, progress=0.0, error="", created_at=now, created_by=actor, **values)
     connection.execute(VERSIONS.insert().values(**vars(record)))
     return record.number
 

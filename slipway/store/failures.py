@@ -55,6 +55,12 @@ UNCONNECTED = {
     "starting up": POSTGRES["57P"],
     "shutting down": POSTGRES["57P"],
 }
+# And where a connection that was there is not any more; older clients keep the SQLSTATE to themselves.
+BROKEN = {
+    "idle-in-transaction timeout": POSTGRES["25P03"],
+    "terminating connection": ("broke the connection off", "Try again."),
+    "closed the connection": ("broke the connection off", "Try again."),
+}
 UNREACHABLE = ("cannot be reached", "Check that it runs and that host and port of the URL are right.")
 STRANGE = ("refused", "See the database's own log.")
 
@@ -86,4 +92,6 @@ def _of_postgres(state: str, words: str) -> tuple[str, str]:
     if state:
         return next((found for start, found in POSTGRES.items() if state.startswith(start)), STRANGE)
     fatal = words.partition("FATAL:")[2]
-    return next((found for part, found in UNCONNECTED.items() if part in fatal), UNREACHABLE)
+    refused = (found for part, found in UNCONNECTED.items() if part in fatal)
+    broken = (found for part, found in BROKEN.items() if part in words)
+    return next(refused, None) or next(broken, UNREACHABLE)

@@ -50,7 +50,8 @@ class VersionRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class VersionSettings:
-    """What a new version is made of; the store gives it its number. Fields as in VersionRecord."""
+    """What a new version is made of; the store gives it the next number where it brings none (0). Fields as in
+    VersionRecord."""
 
     source: str
     settings: dict[str, Any]
@@ -58,6 +59,7 @@ class VersionSettings:
     size_bytes: int = 0
     platform: str = ""
     state: str = "pending"
+    number: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

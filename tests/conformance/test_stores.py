@@ -102,10 +102,14 @@ def test_versions(store: Store) -> None:
     assert store.versions("iris") == [failed, store.version("iris", 2)]
     with pytest.raises(Conflict, match="never changes"):
         store.set_version("iris", 1, digest="sha256:cc", now=1.0)
+    with pytest.raises(Conflict, match="has a version v2 already"):
+        declare(store, version=dataclasses.replace(NEW, number=2))
     with pytest.raises(NotFound, match="no version v3; it has v2, v1"):
         store.version("iris", 3)
     with pytest.raises(NotFound):
         store.set_version("iris", 10**30, state="failed", now=1.0)
+    assert declare(store, version=dataclasses.replace(NEW, number=7)).target == 7
+    assert declare(store, version=NEW).target == 8
 
 
 def test_a_target_has_to_exist(store: Store) -> None:

@@ -111,10 +111,11 @@ def test_postgresql_without_its_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     ("postgres://ann:s3cret@host:5433/db", "postgresql://ann@host:5433/db"),
     ("postgresql+psycopg://ann:s%40cret@host/db?password=x&sslmode=require", "postgresql://ann@host/db?sslmode=require"),
     ("postgresql:///db?host=/run/postgresql", "postgresql:///db?host=%2Frun%2Fpostgresql"),
-    ("sqlite://", "sqlite://"), ("sqlite:///:memory:", "sqlite://"), ("sqlite:////a/b.db", "sqlite:////a/b.db"),
+    ("sqlite://", "sqlite://"), ("sqlite:///:memory:", "sqlite://"),
+    ("sqlite:////a b%20/c.db?timeout=2", "sqlite:////a b%20/c.db"),
 ])  # fmt: skip
 def test_how_a_url_is_shown(given: str, shown: str) -> None:
-    assert address.shown(address.parse(given)) == shown
+    assert address.parse(given).shown == shown
 
 
 def test_a_relative_path_stays_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
