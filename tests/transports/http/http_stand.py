@@ -156,9 +156,7 @@ class Stand:
 
 
 @contextmanager
-def stand(
-    app: Callable[[Exchange], None] | None = None, *, guard: Guard = UNGUARDED, **limits: Any
-) -> Iterator[Stand]:
+def stand(app: Callable[[Exchange], None] | None = None, *, guard: Guard = UNGUARDED, **limits: Any) -> Iterator[Stand]:
     """A door with these limits before a StubService with this guard, or before another application."""
     loop = uvloop.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
