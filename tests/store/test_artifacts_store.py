@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import shutil
@@ -232,6 +233,22 @@ def test_a_folder_of_this_machine_is_copied(store: ArtifactStore, tmp_path: Path
         store.import_path(source, digest=artifact.digest)
     with pytest.raises(Cancelled):
         store.import_path(source, cancelled=lambda: True)
+
+
+def test_a_large_model_holds_up_nobody(store: ArtifactStore, tmp_path: Path) -> None:
+    """It is hashed and copied in a thread, and an event loop beside it goes on."""
+    source = tmp_path / "big"
+    source.write_bytes(os.urandom(48 * 2**20))
+
+    async def run() -> int:
+        taking, turns = asyncio.ensure_future(asyncio.to_thread(store.import_path, source)), 0
+        while not taking.done():
+            await asyncio.sleep(0)
+            turns += 1
+        await taking
+        return turns
+
+    assert asyncio.run(run()) > 1000
 
 
 def test_several_become_one(store: ArtifactStore) -> None:
