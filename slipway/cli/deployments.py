@@ -144,7 +144,7 @@ def rollback(
     from slipway.cli.waiting import see_through
 
     found = call.admin.rollback(name, to=to)
-    see_through(call, found, wait=wait, timeout_s=timeout_s, done="runs {live} again")
+    see_through(call, found, wait=wait, timeout_s=timeout_s, done="runs {live} again", bars=True)
 
 
 @calling
@@ -166,7 +166,7 @@ def promote(
     from slipway.cli.waiting import see_through
 
     found = call.admin.promote(name, version=version)
-    see_through(call, found, wait=wait, timeout_s=timeout_s, done="runs {live}")
+    see_through(call, found, wait=wait, timeout_s=timeout_s, done="runs {live}", bars=True)
 
 
 @calling
@@ -211,7 +211,7 @@ def start(call: Call, name: Name, wait: Wait = True, timeout_s: TimeoutS = 600.0
     from slipway.cli.waiting import see_through
 
     found = call.admin.start(name)
-    see_through(call, found, wait=wait, timeout_s=timeout_s, done="runs {live}")
+    see_through(call, found, wait=wait, timeout_s=timeout_s, done="runs {live}", bars=True)
 
 
 @calling

@@ -100,6 +100,8 @@ class Left(NamedTuple):
 
     @property
     def words(self) -> str:
+        if not (self.gateways or self.replicas):
+            return "everything is answered; the last process ends"
         return f"{self.gateways} gateway(s) answer what they accepted, {self.replicas} replica(s) still run"
 
 

@@ -39,19 +39,21 @@ class Painter(Protocol):
         ...
 
 
-def painter() -> Painter:
-    return Bars() if sys.stderr.isatty() else Lines()
+def painter(*, bars: bool = True) -> Painter:
+    """`bars`: what is waited for goes through the stages of a deployment."""
+    return Bars() if bars and sys.stderr.isatty() else Lines()
 
 
 class Lines:
     """A line for each stage, for logs of CI and the like."""
 
     def __init__(self) -> None:
-        self._said = ("", "")
+        self._said: dict[str, str] = {}
 
     def step(self, name: str, step: Step) -> None:
-        if self._said != (name, step.stage):
-            self._said = (name, step.stage)
+        before = self._said.get(name)
+        self._said[name] = step.stage
+        if before != step.stage and (before or step.stage != "live"):  # where it is from the first, nothing happens
             words = STAGES[step.stage][1] if step.stage in STAGES else step.stage
             size = f" {sized(step.total_bytes)}" if step.total_bytes else ""
             note(f"{tame(name)}: {words}{size}")
@@ -73,7 +75,9 @@ class Bars:
         self._took: dict[str, float] = {}
 
     def step(self, name: str, step: Step) -> None:
-        bar, words = STAGES.get(step.stage, (self._current or BARS[0], step.stage))
+        if step.stage not in STAGES or (step.stage == "live" and name != self._name):
+            return  # nothing that any bar stands for, or nothing to wait for
+        bar, words = STAGES[step.stage]
         if name != self._name or self._progress is None:
             self.close()
             self._open(name)

@@ -195,6 +195,7 @@ def _version(version: Version, one: Deployment) -> str:
         ("digest", version.digest),
         ("size", sized(version.size_bytes) if version.size_bytes else ""),
         ("runs on", version.platform),
+        ("sandbox", ", or ".join({one.sandbox or "none": 1 for one in version.replicas if one.state == "ready"})),
     ):
         if said:
             lines.append(f"  {label:<8} {tame(said)}")
@@ -210,7 +211,6 @@ def _version(version: Version, one: Deployment) -> str:
             "load",
             "batches",
             "restarts",
-            "sandbox",
         )
         lines.append(table(titles, map(_replica, version.replicas)))
         lines += [f"  #{one.index}: {tame(said)}" for one in version.replicas if (said := _words(one))]
@@ -229,7 +229,6 @@ def _replica(one: Replica) -> list[str]:
         f"{one.load:.0%}",
         str(one.batches),
         str(one.restarts),
-        one.sandbox or "none",
     ]
 
 

@@ -42,6 +42,9 @@ PANELS: dict[str, dict[str, Verb]] = {
         "version": Verb("The versions of Slipway, Python and the runtimes.", "version:version"),
     },
     "Specs": {
+        "init": Verb("Write a commented spec for a model.", "init:init"),
+        "validate": Verb("Check specs without a server.", "validate:validate"),
+        "diff": Verb("What a deploy of specs would change.", "diff:diff"),
         "schema": Verb("The JSON Schema of specs, for editors.", "schema:schema"),
     },
     "Access": {

@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from slipway.spec.resources import Deployment
 
 
-def see_through(call: Call, found: Deployment, *, wait: bool, timeout_s: float, done: str) -> None:
-    """The rest of a verb that changed one deployment. `done`: what to say of it, with {live}, {replicas} and {name}."""
+def see_through(call: Call, found: Deployment, *, wait: bool, timeout_s: float, done: str, bars: bool = False) -> None:
+    """The rest of a verb that changed one deployment. `done`: what to say of it, with {live}, {replicas} and {name}.
+    `bars`: a version is on its way in."""
     for warning in found.warnings:
         warn(warning)
     if wait:
-        shown = painter()
+        shown = painter(bars=bars)
         try:
             found = wait_until(call, found, shown, until="live", timeout_s=timeout_s)
         finally:
