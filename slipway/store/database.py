@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, func, select, text
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 
 from slipway.clock import SystemClock
 from slipway.errors import NotLeader, StoreUnavailable
@@ -137,6 +137,8 @@ class Database:
         try:
             yield
         except SQLAlchemyError as error:
+            if isinstance(error, StatementError) and not isinstance(error, DBAPIError) and error.orig:
+                raise error.orig from None  # no JSON was to be written: the caller's mistake, not the database's
             # A connection may remember what was wrong (SQLite: a file opened read-only, PostgreSQL: the old primary).
             if isinstance(error, DBAPIError) and not (self.is_sqlite and self.path is None):
                 self._engine.dispose()

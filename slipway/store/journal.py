@@ -12,7 +12,7 @@ from slipway.spec.resources import AuditEntry
 from slipway.store.chain import first_broken
 from slipway.store.part import Part, bounded, page, read, read_one
 from slipway.store.records import EventRecord, IdempotentAnswer
-from slipway.store.tables import ANSWERS, AUDIT, EVENTS, HEAD
+from slipway.store.tables import ANSWERS, AUDIT, EVENTS, HEAD, clean, from_json, to_json
 
 BATCH = 1000  # entries of the audit log in memory while it is verified
 
@@ -23,7 +23,13 @@ class Journal(Part):
     ) -> EventRecord:
         """Its id is larger than that of every event that anybody can have seen before."""
         event = EventRecord(
-            id=0, at=float(now), kind=kind, deployment=deployment, version=version, message=message, data=data
+            id=0,
+            at=float(now),
+            kind=kind,
+            deployment=deployment,
+            version=version,
+            message=clean(message),
+            data=from_json(to_json(data)),  # as it will be read
         )
         values = {name: value for name, value in vars(event).items() if name != "id"}
         with self._database.writing() as change:

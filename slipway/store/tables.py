@@ -7,6 +7,7 @@ records' fields, which makes a row a record without a translation.
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import msgspec
@@ -36,9 +37,21 @@ def clean(text: str) -> str:
 
 
 def to_json(value: Any) -> str:
-    """Clean in the same way (a NUL is escaped in JSON anyhow). Raises ValueError for NaN and infinities."""
-    text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    """Clean in the same way (a NUL is escaped in JSON anyhow). NaN and infinities, which JSON lacks, become null: a
+    number that nobody knows must not keep an event from being written."""
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    except ValueError:
+        text = json.dumps(_finite(value), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", "replace").decode()
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def from_json(text: str) -> Any:

@@ -250,6 +250,19 @@ def test_events_in_pages_from_either_end(store: Store) -> None:
     assert late.id == 8  # a follower that saw 7 does not miss it
 
 
+def test_numbers_that_json_lacks_are_written_as_unknown(store: Store) -> None:
+    odd = {"load": float("nan"), "deep": [float("inf"), (1.5, {"x": float("-inf")})]}
+    plain = {"load": None, "deep": [None, [1.5, {"x": None}]]}
+    event = store.add_event(kind="k", deployment="", version=0, message="", data=odd, now=1.0)
+    assert event.data == plain
+    odd_words = store.add_event(kind="k", deployment="", version=0, message="\0", data={}, now=1.0)
+    assert store.events() == [event, odd_words]
+    assert store.note(actor="a", action="b", target="", details=odd, now=1.0).details == plain
+    assert store.verify_audit() is None
+    with pytest.raises(TypeError, match="not JSON serializable"):  # whoever calls is wrong, and not the database
+        declare(store, spec={"name": object()})
+
+
 def test_answers_to_requests_that_may_be_repeated(store: Store) -> None:
     answer = IdempotentAnswer(key="k", fingerprint="f", status=201, headers={"etag": '"1"'}, body=b"\0{}", at=5.0)
     assert store.answer("k") is None
