@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import Header, Query
@@ -82,6 +83,8 @@ class HappeningHandlers:
         else:
             await self._commands.deployment(name)
         source = self._commands.logs(name, version=version, tail=tail, follow=follow)
+        if not follow:
+            source = await _begun(source)
         return Stream(self._desk, line_bytes(self._desk, request, source), TEXT)
 
     async def list_audit(self, after: After = 0, limit: Limit = 100, cursor: Cursor = "") -> Response:
@@ -95,6 +98,18 @@ class HappeningHandlers:
 
     async def verify_audit(self) -> Response:
         return reply(AuditCheck(broken_at=await self._commands.verify_audit()))
+
+
+async def _begun(source: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same from its first piece on, which is there: what is wrong is said before the answer begins."""
+    first = await anext(source, b"")
+
+    async def whole() -> AsyncIterator[bytes]:
+        yield first
+        async for piece in source:
+            yield piece
+
+    return whole()
 
 
 def _position(kind: str, cursor: str) -> tuple[str, int]:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import uvicorn
@@ -87,8 +87,10 @@ class AdminServer(uvicorn.Server):
         yield
 
 
-async def serve(app: FastAPI, *, listener: socket.socket, stop: asyncio.Event, tls: TlsFiles | None = None) -> None:
-    """Until `stop` is set; then streams end, and what else runs has END_S seconds. `listener` stays open."""
+async def serve(
+    app: FastAPI, *, listeners: Sequence[socket.socket], stop: asyncio.Event, tls: TlsFiles | None = None
+) -> None:
+    """Until `stop` is set; then streams end, and what else runs has END_S seconds. `listeners` stay open."""
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # its comings and goings are ours to tell
     config = uvicorn.Config(
         app,
@@ -110,8 +112,8 @@ async def serve(app: FastAPI, *, listener: socket.socket, stop: asyncio.Event, t
     ends = asyncio.create_task(_end(app, server, stop))
     refreshes = asyncio.create_task(_refresh(tls))
     try:
-        # uvicorn closes what it is given: it gets a socket of its own to the same queue of connections.
-        await server.serve(sockets=[listener.dup()])
+        # uvicorn closes what it is given: it gets sockets of its own to the same queues of connections.
+        await server.serve(sockets=[listener.dup() for listener in listeners])
     finally:
         for task in (ends, refreshes):
             task.cancel()

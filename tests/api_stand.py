@@ -1,0 +1,198 @@
+"""A real controller (real decisions, SQLite, artifacts on disk) with its API on a real port, and a supervisor that only
+says that everything it was told to run runs. It lives in a thread with a loop of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+
+from slipway.auth.keys import hash_key, new_owner_key
+from slipway.clock import SystemClock
+from slipway.controller.api.app import make_app
+from slipway.controller.api.listening import serve
+from slipway.controller.core import Controller
+from slipway.spec.server import Authentication, ServerConfig
+from slipway.wire.messages import (
+    BeginController,
+    ControlMessage,
+    GatewaySeen,
+    Metrics,
+    MetricsRequest,
+    Observed,
+    Plan,
+    ReplicaSeen,
+    VersionSeen,
+)
+
+T = TypeVar("T")
+
+READY_S = 20.0
+
+
+class EasySupervisor:
+    """`broken`: models whose versions fail to load, with the words of the model. `slow`: those that never get ready."""
+
+    def __init__(self) -> None:
+        self.heard: Callable[[ControlMessage], None] = lambda _: None
+        self.broken: dict[str, str] = {}
+        self.slow: set[str] = set()
+        self._plan = Plan(0, [])
+
+    def say(self, message: ControlMessage) -> None:
+        loop = asyncio.get_running_loop()
+        if isinstance(message, Plan):
+            self._plan = message
+            loop.call_soon(self.observe)
+        elif isinstance(message, MetricsRequest):
+            loop.call_soon(self.heard, Metrics(message.number, []))
+
+    def observe(self) -> None:
+        versions = [
+            self._version(planned.spec.name, planned.spec.version, planned.live) for planned in self._plan.versions
+        ]
+        gateway = GatewaySeen(1, 1, 1, "ready", 0, "", 1, 0.1)
+        self.heard(Observed(self._plan.number, versions, [gateway], False))
+
+    def _version(self, name: str, version: str, live: bool) -> VersionSeen:
+        error = self.broken.get(name, "")
+        stage = "loading" if error or name in self.slow else "ready"
+        state = "ready" if stage == "ready" else "starting"
+        replica = ReplicaSeen(1, 1, 7, state, stage, 0, "", "", 1, "full", 1, 0.1, 0.1, 0.0, 0)
+        return VersionSeen(
+            model=name,
+            version=version,
+            stage=stage,
+            live=live and stage == "ready",
+            wanted=True,
+            error_code="load_failure" if error else "",
+            error=error,
+            facts=None,
+            replicas=[replica],
+        )
+
+
+class Stand:
+    """`do` runs a coroutine on the controller's loop."""
+
+    def __init__(self, folder: Path, *, required: bool | None, port: int = 0) -> None:
+        self.folder = folder
+        self.owner_key = new_owner_key()
+        self.supervisor = EasySupervisor()
+        self._required = required
+        self._loop = asyncio.new_event_loop()
+        self._stop = asyncio.Event()
+        self._up = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", port))
+        self.port: int = self._listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        owner = {"authorization": f"Bearer {self.owner_key}"}
+        self.web = httpx.Client(base_url=self.url, headers=owner, timeout=READY_S)
+        self.failure: BaseException | None = None
+        self.controller: Controller
+        self.app: Any
+
+    def begin(self) -> BeginController:
+        data = self.folder / "data"
+        data.mkdir(exist_ok=True, mode=0o700)
+        return BeginController(
+            config=ServerConfig(auth=Authentication(required=self._required)),
+            data_dir=str(data),
+            database=f"sqlite:///{data / 'slipway.db'}",
+            artifacts=str(data / "artifacts"),
+            addresses=("http://127.0.0.1:8080", "127.0.0.1:8081", self.url),
+            owner_hash=hash_key(self.owner_key),
+            supervisor_pid=1,
+        )
+
+    async def live(self) -> None:
+        controller = self.controller = Controller(self.begin(), say=self.supervisor.say, clock=SystemClock())
+        self.supervisor.heard = controller.heard
+        self.app = make_app(controller.commands, seal_key=b"k" * 32, own_hosts=["slipway.example"])
+        deciding = asyncio.ensure_future(controller.run())
+        self.supervisor.observe()
+        serving = asyncio.ensure_future(serve(self.app, listeners=[self._listener], stop=self._stop))
+        self._up.set()
+        await asyncio.wait([deciding, serving], return_when=asyncio.FIRST_COMPLETED)
+        deciding.cancel()
+        await asyncio.gather(deciding, return_exceptions=True)
+        await serving
+        await controller.close()
+
+    def run(self) -> None:
+        try:
+            self._loop.run_until_complete(self.live())
+        except BaseException as error:
+            self.failure = error
+        finally:
+            self._up.set()
+            self._listener.close()
+            self._loop.close()
+
+    def wait_ready(self) -> None:
+        assert self._up.wait(READY_S)
+        assert self.failure is None, self.failure
+        wait_for(lambda: self.controller.leadership.leading and self.controller.world.known)
+
+    def deploy(self, name: str, **spec: Any) -> dict[str, Any]:
+        """As its owner, of a model file that nobody looks into."""
+        model = self.folder / f"{name}.onnx"
+        if not model.exists():
+            model.write_bytes(name.encode())
+        answer = self.web.put(f"/api/v1/deployments/{name}", json={"spec": {"name": name, "model": str(model)} | spec})
+        assert answer.status_code in (200, 201), answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def wait_live(self, name: str, version: str) -> None:
+        wait_for(lambda: self.web.get(f"/api/v1/deployments/{name}").json()["live"] == version)
+
+    def key(self, name: str, *scopes: str) -> str:
+        """A new API key, as its owner makes one."""
+        answer = self.web.post("/api/v1/keys", json={"name": name, "scopes": list(scopes)})
+        assert answer.status_code == 201, answer.text
+        secret: str = answer.json()["secret"]
+        return secret
+
+    def do(self, act: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        return asyncio.run_coroutine_threadsafe(act(), self._loop).result(READY_S)
+
+    def call(self, act: Callable[[], T]) -> T:
+        async def work() -> T:
+            return act()
+
+        return self.do(work)
+
+    def end(self) -> None:
+        self.web.close()
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._stop.set)
+
+
+@contextlib.contextmanager
+def standing(folder: Path, *, required: bool | None = None, port: int = 0) -> Iterator[Stand]:
+    stand = Stand(folder, required=required, port=port)
+    thread = threading.Thread(target=stand.run, name="controller")
+    thread.start()
+    try:
+        stand.wait_ready()
+        yield stand
+    finally:
+        stand.end()
+        thread.join(READY_S)
+        assert not thread.is_alive()
+    assert stand.failure is None, stand.failure
+
+
+def wait_for(is_so: Callable[[], object], *, timeout_s: float = READY_S) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not is_so():
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.01)
