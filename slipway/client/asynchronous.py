@@ -15,6 +15,7 @@ from slipway.client.exchange import Heard, Incoming, Lost, Send, Talk, TimedOut
 from slipway.client.grpc_links import AioGrpcLink
 from slipway.client.http_links import AiohttpLink
 from slipway.client.http_protocol import Format, HttpProtocol
+from slipway.client.identity import identified, show_certificate
 from slipway.client.prediction import Prediction
 from slipway.client.protocol import ClientProtocol
 from slipway.client.retry import Retry
@@ -48,19 +49,24 @@ class AsyncClient:
         connections: int = 64,
         tensors: Format = "auto",
         ca_file: str | None = None,
+        key: str = "",
+        user: tuple[str, str] | None = None,
+        certificate: tuple[str, str] | None = None,
     ) -> None:
         address = read_address(url)
+        headers = identified(headers, key=key, user=user)
         self._link: AsyncLink
         self._streams: AioGrpcLink | None = None
         protocol: ClientProtocol
         if address.is_grpc:
-            self._link = self._streams = AioGrpcLink(address, headers=headers or {}, ca_file=ca_file)
+            self._link = self._streams = AioGrpcLink(address, headers=headers, ca_file=ca_file, certificate=certificate)
             from slipway.client.grpc_protocol import GrpcProtocol  # not before the line above has found protobuf
 
             protocol = GrpcProtocol()
         else:
             origin, tls = f"{address.scheme}://{address.target}", tls_context(address, ca_file)
-            self._link = AiohttpLink(origin, headers=headers or {}, connections=connections, tls=tls)
+            tls = show_certificate(tls, certificate)
+            self._link = AiohttpLink(origin, headers=headers, connections=connections, tls=tls)
             protocol = HttpProtocol(address.path, tensors=tensors)
         self._caller = Caller(protocol, url=address.url, timeout_s=timeout_s, retry=retry, draw=random.random)
 

@@ -14,6 +14,7 @@ from slipway.client.exchange import Heard, Incoming, Lost, Send, Talk, TimedOut
 from slipway.client.grpc_links import GrpcLink
 from slipway.client.http_links import UrllibLink
 from slipway.client.http_protocol import Format, HttpProtocol
+from slipway.client.identity import identified, show_certificate
 from slipway.client.prediction import Prediction
 from slipway.client.protocol import ClientProtocol
 from slipway.client.retry import Retry
@@ -43,6 +44,8 @@ class Client:
     `connections`: held open to the server at most; further calls wait for one.
     `tensors`: how tensors travel over HTTP: `auto` (JSON where small and exact, otherwise binary), `json`, `binary`.
     `ca_file`: certificates to trust instead of the system's.
+    `key`: an API key or a token. `user`: name and password. `certificate`: paths of PEM files, a certificate and its
+    private key, to show to servers that ask for one.
 
     All methods raise classes of `slipway.errors`: NotFound, InvalidInput, Overloaded, DeadlineExceeded, ModelFailure,
     Unavailable where the server cannot be reached, and so on.
@@ -58,19 +61,24 @@ class Client:
         connections: int = 64,
         tensors: Format = "auto",
         ca_file: str | None = None,
+        key: str = "",
+        user: tuple[str, str] | None = None,
+        certificate: tuple[str, str] | None = None,
     ) -> None:
         address = read_address(url)
+        headers = identified(headers, key=key, user=user)
         self._link: Link
         self._streams: GrpcLink | None = None
         protocol: ClientProtocol
         if address.is_grpc:
-            self._link = self._streams = GrpcLink(address, headers=headers or {}, ca_file=ca_file)
+            self._link = self._streams = GrpcLink(address, headers=headers, ca_file=ca_file, certificate=certificate)
             from slipway.client.grpc_protocol import GrpcProtocol  # not before the line above has found protobuf
 
             protocol = GrpcProtocol()
         else:
             origin, tls = f"{address.scheme}://{address.target}", tls_context(address, ca_file)
-            self._link = UrllibLink(origin, headers=headers or {}, connections=connections, tls=tls)
+            tls = show_certificate(tls, certificate)
+            self._link = UrllibLink(origin, headers=headers, connections=connections, tls=tls)
             protocol = HttpProtocol(address.path, tensors=tensors)
         self._caller = Caller(protocol, url=address.url, timeout_s=timeout_s, retry=retry, draw=random.random)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from slipway.client.address import Address, read_certificates
 from slipway.client.exchange import Incoming, Lost, Send, TimedOut
+from slipway.client.identity import read_certificate
 from slipway.errors import MissingExtra
 
 _OPTIONS = [
@@ -34,11 +35,18 @@ def _import_grpc() -> Any:
 class GrpcLink:
     """Thread-safe: one channel, which multiplexes."""
 
-    def __init__(self, address: Address, *, headers: Mapping[str, str], ca_file: str | None) -> None:
+    def __init__(
+        self,
+        address: Address,
+        *,
+        headers: Mapping[str, str],
+        ca_file: str | None,
+        certificate: tuple[str, str] | None = None,
+    ) -> None:
         grpc = _import_grpc()
         self._failure = grpc.RpcError
         self._metadata = _metadata(headers)
-        credentials = _credentials(grpc, address, ca_file)
+        credentials = _credentials(grpc, address, ca_file, certificate)
         if credentials is None:
             self._channel = grpc.insecure_channel(address.target, options=_OPTIONS)
         else:
@@ -73,11 +81,18 @@ class GrpcLink:
 class AioGrpcLink:
     """For one event loop: the channel begins with the first call."""
 
-    def __init__(self, address: Address, *, headers: Mapping[str, str], ca_file: str | None) -> None:
+    def __init__(
+        self,
+        address: Address,
+        *,
+        headers: Mapping[str, str],
+        ca_file: str | None,
+        certificate: tuple[str, str] | None = None,
+    ) -> None:
         self._grpc = _import_grpc()
         self._address = address
         self._metadata = _metadata(headers)
-        self._credentials = _credentials(self._grpc, address, ca_file)
+        self._credentials = _credentials(self._grpc, address, ca_file, certificate)
         self._channel: Any = None
         self._methods: dict[str, Any] = {}
 
@@ -125,10 +140,11 @@ def _metadata(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     return tuple((name.lower(), value) for name, value in headers.items())
 
 
-def _credentials(grpc: Any, address: Address, ca_file: str | None) -> Any:
+def _credentials(grpc: Any, address: Address, ca_file: str | None, certificate: tuple[str, str] | None) -> Any:
+    shown = read_certificate(certificate, encrypted=address.is_encrypted)
     if not address.is_encrypted:
         return None
-    return grpc.ssl_channel_credentials(read_certificates(ca_file))
+    return grpc.ssl_channel_credentials(read_certificates(ca_file), *shown)
 
 
 def _broken(code: Any, detail: str | None, trailers: Any) -> Incoming:

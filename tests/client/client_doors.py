@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from slipway.spec.serve import Doors
+from slipway.infer.guard import UNGUARDED, Guard
+from slipway.spec.serve import Doors, Tls
 from slipway.testing.service import StubService
 from slipway.transports.grpc.door import open_grpc_door
 from slipway.transports.http.server import open_http_door
@@ -20,8 +21,10 @@ T = TypeVar("T")
 class LiveDoors:
     """`service` belongs to the loop's thread: change it through `do`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, guard: Guard = UNGUARDED, tls: Tls | None = None) -> None:
         self.service = StubService()
+        self.service.guard = guard
+        self._tls = tls
         self.http_port = 0
         self.grpc_port = 0
         self._loop = asyncio.new_event_loop()
@@ -49,8 +52,8 @@ class LiveDoors:
         self.do(lambda service: [setattr(service, name, value) for name, value in knobs.items()])
 
     async def _serve(self) -> None:
-        door = await open_http_door(OpenInference(self.service), host="127.0.0.1", port=0, limits=Doors())
-        grpc_door = await open_grpc_door(self.service, kind="grpcio")
+        door = await open_http_door(OpenInference(self.service), host="127.0.0.1", port=0, limits=Doors(tls=self._tls))
+        grpc_door = await open_grpc_door(self.service, kind="grpcio", tls=self._tls)
         self.http_port, self.grpc_port = door.port, grpc_door.port
         self._opened.set()
         await self._closing.wait()
