@@ -309,3 +309,64 @@ def test_a_terminal_gets_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     assert rendered(Change("a", "", "x\x1b[2J")) == "a: added, \x1b[32mx\\x1b[2J\x1b[0m"
     monkeypatch.setenv("NO_COLOR", "1")
     assert rendered(Change("a", "1", "2")) == "a: 1 → 2"
+
+
+# --- import gradient ----------------------------------------------------------------------------------------------
+
+GRADIENT = """image: tensorflow/serving
+port: 8501
+models: [{id: mos123, path: /opt/models/trained-model/}]
+resources: {replicas: 2, instanceType: C4}
+"""
+
+
+@pytest.mark.usefixtures("folder")
+def test_import_gives_specs_to_the_pipe_and_the_rest_to_the_person() -> None:
+    write("churn.yaml", GRADIENT)
+    ran = slipway("import", "churn.yaml")
+    assert ran.status == 0
+    assert ran.out.startswith("apiVersion: slipway.dev/v1\nname: churn\nmodel: ./trained-model\n")
+    assert "resources.replicas → replicas.min = 2" in ran.err
+    assert "churn.yaml:1:8: image is left out: images and commands wait until processes can be deployed" in ran.err
+    assert ran.err.endswith("1 deployment, 4 gaps\n")
+
+
+def test_import_writes_a_file_for_each(folder: Path) -> None:
+    write("old/spec.yaml", GRADIENT)
+    write("old/run.sh", "gradient deployments create --name N --projectId P --spec spec.yaml\n")
+    assert slipway("import", "old/run.sh", "--output-dir", "specs/new").status == 0
+    made = (folder / "specs" / "new" / "N.yaml").read_text()
+    assert "labels:\n  project: P\n" in made
+    again = slipway("import", "old/run.sh", "--output-dir", "specs/new")
+    assert again.status != 0
+    assert "specs/new/N.yaml would be written over; say --force" in again.err
+    shutil.copy("iris.onnx", "specs/new/trained-model")
+    assert slipway("validate", "specs/new/N.yaml").status == 0
+
+
+@pytest.mark.usefixtures("folder")
+def test_import_as_json() -> None:
+    write("churn.yaml", GRADIENT)
+    said = json.loads(slipway("import", "churn.yaml", "-o", "json").out)
+    assert said["specs"][0]["name"] == "churn"
+    assert len(said["gaps"]) == 4
+    assert said["mapped"]
+
+
+@pytest.mark.usefixtures("folder")
+def test_import_of_what_is_nothing() -> None:
+    write("x.yaml", "a: b\n")
+    ran = slipway("import", "x.yaml", "--output-dir", "out")
+    assert ran.status == 3
+    assert "x.yaml:1:1: this is no deployment of Gradient" in ran.err
+    assert not Path("out").exists()
+    assert slipway("import", "gone.yaml").status == 2
+
+
+@pytest.mark.usefixtures("folder")
+def test_import_of_two_files_with_one_name() -> None:
+    write("a/churn.yaml", GRADIENT)
+    write("b/churn.yaml", GRADIENT)
+    ran = slipway("import", "a/churn.yaml", "b/churn.yaml")
+    assert ran.status != 0
+    assert "b/churn.yaml: 'churn' is the name of a deployment in another of these files" in ran.err
