@@ -56,7 +56,7 @@ class Ending(msgspec.Struct, frozen=True):
 
 class Place:
     """`state`, the counts, `ending` (why the process at hand is on its way out, where known) and `last` (why the one
-    before it ended) are for reading; every change goes through a method."""
+    before it ended), `failures` (in a row) are for reading; every change goes through a method."""
 
     def __init__(self, *, limits: Limits, backoff: Backoff | None = None, generation: int = 0) -> None:
         self.state = BACKING_OFF
@@ -70,7 +70,7 @@ class Place:
         self.next_try = 0.0
         self._limits = limits
         self._backoff = backoff or Backoff()
-        self._failures = 0
+        self.failures = 0
         self._crashes: deque[float] = deque(maxlen=100)
         self._since = 0.0
         self._healthy_since: float | None = None
@@ -125,11 +125,11 @@ class Place:
             self._enter(STOPPED, now)
             return
         if self._healthy_since is not None and now - self._healthy_since >= self._backoff.healthy_s:
-            self._failures = 0
-        self._failures += 1
+            self.failures = 0
+        self.failures += 1
         self._crashes.append(now)
         self.last = ending
-        self.next_try = now + self._backoff.delay_s(self._failures)
+        self.next_try = now + self._backoff.delay_s(self.failures)
         self._enter(BACKING_OFF, now)
 
     def retire(self, now: float, *, patience_s: float | None = None) -> bool:

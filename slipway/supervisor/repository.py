@@ -109,8 +109,8 @@ class Repository:
             load_ = shelf.current
             if load_ is None or shelf.going:
                 continue
-            if shelf.trouble is None and load_.settled.done():
-                shelf.trouble = load_.settled.result()
+            if not load_.complete_once:
+                shelf.trouble = shelf.trouble or load_.verdict()
             if not shelf.tried and not shelf.trying and load_.complete_once and now >= shelf.try_at:
                 shelf.trying = True
                 self._run(self._try(shelf, load_))

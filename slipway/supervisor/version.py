@@ -19,13 +19,16 @@ from slipway.spec.serve import ModelSpec
 from slipway.supervisor.cores import share_of_cores
 from slipway.supervisor.courtesy import come_forward, step_back
 from slipway.supervisor.folder import RuntimeFolder
-from slipway.supervisor.place import READY, Limits, Place
+from slipway.supervisor.place import READY, Ending, Limits, Place
 from slipway.supervisor.post import Post, StartGate
 from slipway.wire.messages import Beat, BeginWorker, ControlMessage, Ready, ReplicaAddress
 
 WORKER_MODULE = "slipway.worker"
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 """Read by numeric libraries when they are imported, which is before a worker hears what it should load."""
+
+KILLED_OFTEN = 3
+"""So many processes in a row that end while they load are the model's doing."""
 
 ERRORS = {error.code: error for error in every_error()}
 
@@ -287,9 +290,22 @@ class Version:
             place = replica.post.place
             first_try = place.generation == self._first_generation and not place.ever_ready
             if place.last is not None and first_try and place.wanted:
-                kind = ERRORS.get(place.last.code, LoadFailure)
-                words = place.last.words
-                if place.last.reason in ("exit", "signal"):
-                    words = f"the worker ended while it loaded the model: {words}"
                 with contextlib.suppress(asyncio.InvalidStateError):
-                    self.settled.set_result(kind(f"model {self.spec.name!r}: {words}"))
+                    self.settled.set_result(self._failure(place.last))
+
+    def verdict(self) -> SlipwayError | None:
+        """Why it cannot be loaded; None while it can, or might. What the model or its limits say counts at once. A process
+        that was killed says nothing about its model, unless that happens to it again and again."""
+        for replica in self.replicas:
+            place = replica.post.place
+            if place.last is None or place.ever_ready:
+                continue
+            if place.last.reason not in ("exit", "signal") or place.failures >= KILLED_OFTEN:
+                return self._failure(place.last)
+        return None
+
+    def _failure(self, ending: Ending) -> SlipwayError:
+        words = ending.words
+        if ending.reason in ("exit", "signal"):
+            words = f"the worker ended while it loaded the model: {words}"
+        return ERRORS.get(ending.code, LoadFailure)(f"model {self.spec.name!r}: {words}")

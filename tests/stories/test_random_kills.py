@@ -167,13 +167,32 @@ def machine_of(up: Up, models: list[Path], counts: dict[str, int]) -> type[RuleB
         def teardown(self) -> None:
             """After the storm: what is true is what was declared."""
             for name, model in self.declared.items():
-                eventually(lambda name=name, model=model: settled(up, name, model), f"{name} answers {model}")
+                try:
+                    eventually(lambda name=name, model=model: settled(up, name, model), "", within_s=90)
+                except AssertionError:
+                    raise AssertionError(f"{name} does not answer {model}:\n{report(up, name)}") from None
             with up.admin() as admin:
                 assert {found.name for found in admin.deployments()} == set(self.declared)
                 assert admin.verify_audit().broken_at is None
             assert not up.orphans(), "processes of a former server"
 
     return History
+
+
+def report(up: Up, name: str) -> str:
+    """All that is known of a deployment that is not as it should be."""
+    with up.admin() as admin:
+        found = admin.deployment(name)
+        lines = [f"{found.state}: {found.reason}; live {found.live}, target {found.target}"]
+        for version in admin.versions(name):
+            replicas = [f"#{one.index} {one.state} {one.trouble}" for one in version.replicas]
+            lines.append(f"{version.version} {version.state} {version.error} {replicas}")
+    with slipway.Client(up.http, retry=Retry(attempts=1)) as client:
+        try:
+            lines.append(f"it answers {client.predict(name, INPUT)['y'].ravel()[:1]}")
+        except SlipwayError as error:
+            lines.append(f"it answers {error.code}: {error.message}")
+    return "\n".join([*lines, *up.log.splitlines()[-80:]])
 
 
 def settled(up: Up, name: str, model: int | None) -> bool:

@@ -201,6 +201,37 @@ def test_a_version_that_cannot_load_says_so_and_the_others_go_on() -> None:
     playing(scene)
 
 
+def test_a_worker_that_is_killed_while_it_loads_says_nothing_about_its_model() -> None:
+    async def scene(play: Play) -> None:
+        play.house.repository.follow(plan_of(1, (V1, True)))
+        for _ in range(2):
+            await play.until(lambda: play.has_worker("v1"))
+            play.worker("v1").exit(-signal.SIGKILL)
+            await play.until(lambda: not play.has_worker("v1"))
+            assert play.version("v1").error == ""
+        await play.until(lambda: play.has_worker("v1"))
+        await play.stage.ready(play.worker("v1"))
+        await play.until(lambda: play.version("v1").stage == "ready")
+
+    playing(scene)
+
+
+def test_a_model_that_kills_its_worker_each_time_fails() -> None:
+    async def scene(play: Play) -> None:
+        play.house.repository.follow(plan_of(1, (V1, True)))
+
+        def dying() -> str:
+            for worker in play.stage.children("worker"):
+                worker.exit(-signal.SIGSEGV)
+            return play.version("v1").error
+
+        await play.until(dying)
+        assert "ended while it loaded the model: exit by signal 11 (SIGSEGV)" in play.version("v1").error
+        assert len([child for child in play.stage.launcher.children if "worker" in child.plan.title]) == 3
+
+    playing(scene)
+
+
 def test_a_version_that_does_not_answer_its_trial_says_why_and_is_tried_again() -> None:
     async def scene(play: Play) -> None:
         play.refusals = [Probed(0, "invalid_output", "it gave nothing")]
