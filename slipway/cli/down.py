@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -15,6 +15,9 @@ from slipway.cli.calls import DataDir
 from slipway.cli.exits import TIMED_OUT, Ended, note
 from slipway.cli.place import ServerCard, is_running, read_card
 from slipway.errors import Forbidden, NotFound, SetupError, SlipwayError
+
+if TYPE_CHECKING:
+    from slipway.spec.resources import ServerStatus
 
 POLL_S = 0.05
 LOOK_S = 1.0
@@ -43,8 +46,10 @@ def down(
         return
     deadline = time.monotonic() + timeout_s
     card = _card(folder, deadline)
-    _signal(card, signal.SIGTERM)
-    if now:
+    drains = _state(folder) == "draining"
+    if now or not drains:  # to be told twice means at once, which only --now may mean
+        _signal(card, signal.SIGTERM)
+    if now and not drains:
         _signal(card, signal.SIGTERM)
     began = time.monotonic()
     _await_end(folder, card, deadline=deadline)
@@ -105,15 +110,27 @@ class Left(NamedTuple):
         return f"{self.gateways} gateway(s) answer what they accepted, {self.replicas} replica(s) still run"
 
 
-def _left(folder: Path) -> Left | None:
-    """What still runs, None where the server does not say it any more."""
+def _status(folder: Path) -> ServerStatus | None:
+    """None where the server does not say it (any more)."""
     from slipway.client.admin import Admin
     from slipway.client.retry import Retry
 
     try:
         with Admin(data_dir=str(folder), timeout_s=LOOK_S, retry=Retry(attempts=1)) as admin:
-            found = admin.status()
+            return admin.status()
     except SlipwayError:
+        return None
+
+
+def _state(folder: Path) -> str:
+    found = _status(folder)
+    return found.state if found else ""
+
+
+def _left(folder: Path) -> Left | None:
+    """What still runs."""
+    found = _status(folder)
+    if found is None:
         return None
     replicas = [replica for one in found.deployments for version in one.versions for replica in version.replicas]
     return Left(

@@ -46,6 +46,7 @@ PANELS: dict[str, dict[str, Verb]] = {
         "validate": Verb("Check specs without a server.", "validate:validate"),
         "diff": Verb("What a deploy of specs would change.", "diff:diff"),
         "schema": Verb("The JSON Schema of specs, for editors.", "schema:schema"),
+        "import": Verb("Convert the specs of other servers.", ""),
     },
     "Access": {
         "login": Verb("Remember a server and a key.", "login:login"),
@@ -77,6 +78,9 @@ FAMILIES: dict[str, dict[str, Verb]] = {
         "set": Verb("Write a secret; its value is asked for.", "secrets:set_"),
         "list": Verb("The names of all secrets.", "secrets:list_"),
         "delete": Verb("Delete a secret that nothing uses.", "secrets:delete"),
+    },
+    "import": {
+        "gradient": Verb("Convert deployment specs of Gradient, and say what has no home.", "import_gradient:gradient"),
     },
 }
 

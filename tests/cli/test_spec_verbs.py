@@ -173,6 +173,16 @@ def test_validate_says_what_it_could_not_check() -> None:
 
 
 @pytest.mark.usefixtures("folder")
+def test_validate_warns_of_what_is_perhaps_not_meant() -> None:
+    write("a.yaml", "name: a\nmodel: iris.onnx\nreplicas: {max: 3}\nsandbox: {enabled: false, trust_pickle: true}\n")
+    ran = slipway("validate", "a.yaml")
+    assert ran.status == 0
+    warnings = [line for line in ran.out.splitlines() if line.startswith("  warning: ")]
+    assert len(warnings) == 3
+    assert warnings[0] == "  warning: autoscaling is kept and not followed yet: 1 replicas run, as replicas.min says"
+
+
+@pytest.mark.usefixtures("folder")
 def test_validate_notices_a_model_of_another_kind_and_a_name_in_two_files() -> None:
     write("a.yaml", "name: iris\nmodel: iris.onnx\nruntime: sklearn\n")
     write("b.yaml", "name: iris\nmodel: iris.onnx\n")
