@@ -85,6 +85,25 @@ PROCESS_RESIDENT_BYTES = Metric(
     "slipway_process_resident_bytes", "gauge", "Resident memory by process of the plan.", ("process",)
 )
 
+DEPLOYMENT_STATES = ("ready", "deploying", "degraded", "failed", "stopped", "deleting")
+"""What a deployment can be in; every state has a series, also at 0."""
+
+DEPLOYMENTS = Metric(
+    "slipway_deployments", "gauge", "Deployments by state: " + ", ".join(DEPLOYMENT_STATES) + ".", ("state",)
+)
+LEADER = Metric("slipway_leader", "gauge", "1 on the controller that decides, 0 on one that stands by.")
+RECONCILES = Metric("slipway_reconciles_total", "counter", "Times that the controller looked for what to do.")
+RECONCILE_SECONDS = Metric("slipway_reconcile_seconds_total", "counter", "Time that the controller took for that.")
+ADMIN_REQUESTS = Metric(
+    "slipway_admin_requests_total",
+    "counter",
+    "Requests to the management API, by method and status.",
+    ("method", "status"),
+)
+ADMIN_SECONDS = Metric(
+    "slipway_admin_request_seconds", "histogram", "Time of requests to the management API.", (), SECONDS
+)
+
 GATEWAY_METRICS = (
     REQUESTS,
     REQUEST_SECONDS,
@@ -114,4 +133,9 @@ SUPERVISOR_METRICS = (
 )
 """Known to the supervisor alone."""
 
-METRICS: dict[str, Metric] = {metric.name: metric for metric in (*GATEWAY_METRICS, *SUPERVISOR_METRICS)}
+CONTROLLER_METRICS = (DEPLOYMENTS, LEADER, RECONCILES, RECONCILE_SECONDS, ADMIN_REQUESTS, ADMIN_SECONDS)
+"""Known to the controller alone."""
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric for metric in (*GATEWAY_METRICS, *SUPERVISOR_METRICS, *CONTROLLER_METRICS)
+}

@@ -1,0 +1,78 @@
+"""What every verb works with, and who is named as its author."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from slipway.clock import Clock
+from slipway.controller.access import AccessKeeper
+from slipway.controller.act import Reconciler
+from slipway.controller.events import EventBook
+from slipway.controller.leader import Leadership
+from slipway.controller.ledger import Ledger
+from slipway.controller.metrics import Tally
+from slipway.controller.specs import SpecMaker
+from slipway.controller.store_thread import StoreThread
+from slipway.controller.world import World
+from slipway.errors import StoreUnavailable
+from slipway.spec.access import Access, Caller
+from slipway.wire.messages import BeginController, Metrics
+
+
+class Office:
+    """`ask_metrics`: the supervisor's numbers."""
+
+    def __init__(
+        self,
+        *,
+        begin: BeginController,
+        store: StoreThread,
+        world: World,
+        ledger: Ledger,
+        events: EventBook,
+        specs: SpecMaker,
+        reconciler: Reconciler,
+        keeper: AccessKeeper,
+        leadership: Leadership,
+        ask_metrics: Callable[[], Awaitable[Metrics]],
+        clock: Clock,
+        wall: Callable[[], float],
+    ) -> None:
+        self._begin = begin
+        self._store = store
+        self._world = world
+        self._ledger = ledger
+        self._events = events
+        self._specs = specs
+        self._reconciler = reconciler
+        self._keeper = keeper
+        self._leadership = leadership
+        self._ask_metrics = ask_metrics
+        self._clock = clock
+        self._wall = wall
+        self._begun = clock.now()
+        self._tally = Tally()
+
+    @property
+    def access(self) -> Access:
+        """Who may do what, as of now; its `epoch` says whether a Verifier made of an earlier one still holds. Until the
+        store was read once, nobody may but the owner of the data directory."""
+        return self._keeper.access or Access(required=True, owner_hash=self._begin.owner_hash)
+
+    def check_leading(self) -> None:
+        """Raises NotLeader, naming who leads. Each verb that changes something does so itself."""
+        self._leadership.check()
+
+    async def _may_change(self) -> None:
+        self._leadership.check()
+        await self._ledger.fresh()
+
+    def _may_look(self) -> None:
+        """Raises StoreUnavailable where the store was never read."""
+        if not self._world.known:
+            raise StoreUnavailable("the store has not been read yet; ask again in a moment", retry_after_s=1.0)
+
+
+def author(caller: Caller) -> str:
+    """For history and audit log: `key:ci`, `owner`."""
+    return caller.kind if caller.kind in ("owner", "anonymous") else f"{caller.kind}:{caller.name}"

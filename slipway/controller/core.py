@@ -1,0 +1,215 @@
+"""The controller without its sockets, built on one page: what it knows, what it decides with, what it can be told."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+
+from slipway.clock import Clock
+from slipway.controller.access import AccessKeeper, is_loopback
+from slipway.controller.act import Reconciler
+from slipway.controller.adopt import adopt
+from slipway.controller.commands import Commands
+from slipway.controller.commands.credentials import fresh_key
+from slipway.controller.events import EventBook, Note
+from slipway.controller.fetch import Fetcher
+from slipway.controller.janitor import Janitor
+from slipway.controller.leader import Leadership
+from slipway.controller.ledger import Ledger
+from slipway.controller.line import MetricsQuestions
+from slipway.controller.specs import SpecMaker
+from slipway.controller.store_thread import StoreThread
+from slipway.controller.world import World
+from slipway.errors import NotLeader, SlipwayError, StoreUnavailable
+from slipway.wire.messages import AccessSeen, BeginController, ControlMessage, Metrics, Observed
+
+STANDBY_S = 0.5
+"""How soon a controller that stands by knows of what the leader changed: a key that was revoked, above all."""
+
+FIRST_KEY = """
+This server can be reached from other machines, so every door wants a credential. The first key, with the scope admin,
+shown this once:
+
+    {text}
+
+Use it as SLIPWAY_KEY, or with `slipway login`; `slipway keys revoke {id}` ends it.
+"""
+
+logger = logging.getLogger(__name__)
+
+
+class Controller:
+    """`say` sends to the supervisor; give each of its messages to `heard`. `run` ends only by being cancelled, or by a
+    SetupError where the store is one that waiting does not mend."""
+
+    def __init__(
+        self,
+        begin: BeginController,
+        *,
+        say: Callable[[ControlMessage], None],
+        clock: Clock,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._begin = begin
+        self._wall = wall
+        data_dir = Path(begin.data_dir)
+        self.store = StoreThread(begin.database, clock=clock)
+        self.world = World()
+        self.events = EventBook(self.store, wall=wall)
+        self.leadership = Leadership(
+            self.store,
+            address=begin.addresses[2] or begin.addresses[0] or "a controller without an admin door",
+            data_dir=data_dir,
+            clock=clock,
+            gained=self._gained,
+            lost=self._lost,
+        )
+        self.ledger = Ledger(self.store, self.world, self.events, self.leadership)
+        self.specs = SpecMaker(artifacts_folder=begin.artifacts, data_dir=data_dir)
+        self.keeper = AccessKeeper(
+            config=begin.config,
+            owner_hash=begin.owner_hash,
+            folder=data_dir,
+            store=self.store,
+            deployments=lambda: self.world.deployments,
+            say=say,
+            clock=clock,
+            wall=wall,
+        )
+        self.fetcher = Fetcher(
+            world=self.world,
+            ledger=self.ledger,
+            specs=self.specs,
+            wall=wall,
+            wake=lambda name: self.reconciler.wake(name),
+            leading=self._leads,
+        )
+        self.reconciler = Reconciler(
+            world=self.world,
+            ledger=self.ledger,
+            events=self.events,
+            specs=self.specs,
+            say=say,
+            tend=self.fetcher.tend,
+            leading=self._leads,
+            clock=clock,
+            wall=wall,
+        )
+        self.janitor = Janitor(
+            world=self.world,
+            ledger=self.ledger,
+            events=self.events,
+            specs=self.specs,
+            leading=self._leads,
+            wall=wall,
+        )
+        self._questions = MetricsQuestions(say)
+        self.commands = Commands(
+            begin=begin,
+            store=self.store,
+            world=self.world,
+            ledger=self.ledger,
+            events=self.events,
+            specs=self.specs,
+            reconciler=self.reconciler,
+            keeper=self.keeper,
+            leadership=self.leadership,
+            ask_metrics=self._questions.ask,
+            clock=clock,
+            wall=wall,
+        )
+
+    def heard(self, message: ControlMessage) -> None:
+        if isinstance(message, Observed):
+            self.reconciler.hear(message)
+        elif isinstance(message, AccessSeen):
+            self.keeper.seen(message)
+        elif isinstance(message, Metrics):
+            self._questions.answered(message)
+
+    async def run(self) -> None:
+        """Open the store, and live. Raises SetupError."""
+        await self.store.open()
+        jobs: list[Coroutine[object, object, None]] = [
+            self.leadership.run(),
+            self.reconciler.run(),
+            self.events.run(),
+            self.keeper.watch_issuers(),
+            self.keeper.write_seen(leading=self._leads),
+            self.janitor.run(),
+            self._stand_by(),
+        ]
+        async with asyncio.TaskGroup() as group:
+            for job in jobs:
+                group.create_task(job)
+
+    async def close(self) -> None:
+        """Write what waits, and let another lead at once."""
+        self.fetcher.close()
+        try:
+            async with asyncio.timeout(1.0):
+                await self.keeper.flush(leading=self._leads())
+                await self.leadership.release()
+        except (SlipwayError, TimeoutError) as error:
+            logger.debug("the lease was not given back: %s", error)
+        self.store.close()
+
+    # --- leading, and not -------------------------------------------------------------------------------------------
+
+    def _leads(self) -> bool:
+        return self.leadership.leading
+
+    async def _gained(self) -> None:
+        """Everything that it has to know before it decides."""
+        if await self.ledger.call(lambda store: adopt(store, self._begin.adopt, wall=self._wall)):
+            logger.info("what was on the command line was taken over")
+        await self._first_key()
+        await self._read_everything()
+        self.reconciler.begin_anew()
+        self.events.add(
+            [Note("controller.leading", "this controller decides from now on", data={"by": self._begin.addresses[2]})]
+        )
+
+    def _lost(self) -> None:
+        self.events.add([])
+
+    async def _read_everything(self) -> None:
+        await self.events.begin()
+        await self.ledger.refresh()
+        self.specs.take_secrets(await self.store.call(lambda store: store.secrets()))
+        await self.keeper.refresh()
+
+    async def _first_key(self) -> None:
+        """Bound beyond this machine and with no credential there: nobody could come in from where it is for."""
+        config = self._begin.config
+        if config.auth.required is False or is_loopback(config.host) or config.auth.jwt or config.auth.certificates:
+            return
+        keys, users = await self.store.call(lambda store: (store.keys(), store.users()))
+        if keys or users:
+            return
+        now = self._wall()
+        text, record = fresh_key("first-admin", scopes=["admin"], expires_at=None, now=now, actor="controller")
+        await self.ledger.call(lambda store: store.add_key(record, now=now, actor="controller"))
+        print(FIRST_KEY.format(text=text, id=record.id), file=sys.stderr, flush=True)
+
+    async def _stand_by(self) -> None:
+        """While another leads: know what it changed, for those who ask, and for the doors of this machine."""
+        while True:
+            await asyncio.sleep(STANDBY_S)
+            if not self.leadership.standing_by:
+                continue
+            try:
+                first = not self.world.known
+                if first:
+                    await self._read_everything()
+                if await self.events.poll():
+                    await self._read_everything()
+                    self.keeper.tell()
+            except (StoreUnavailable, NotLeader) as error:
+                logger.debug("standing by without the store: %s", error.message)
+            except Exception:
+                logger.exception("standing by failed")
