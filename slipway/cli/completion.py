@@ -45,7 +45,7 @@ def deployment_names(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def version_names(ctx: typer.Context, incomplete: str) -> list[str]:
     """Of the deployment that the line already names."""
-    name = ctx.params.get("name") or ""
+    name = ctx.params.get("name") or next(iter(ctx.args), "")  # behind an option without a value nothing is sorted yet
     return _looked_up(ctx, lambda admin: [found.version for found in admin.versions(name)] if name else [], incomplete)
 
 

@@ -179,7 +179,7 @@ def test_validate_warns_of_what_is_perhaps_not_meant() -> None:
     assert ran.status == 0
     warnings = [line for line in ran.out.splitlines() if line.startswith("  warning: ")]
     assert len(warnings) == 3
-    assert warnings[0] == "  warning: autoscaling is kept and not followed yet: 1 replicas run, as replicas.min says"
+    assert warnings[0] == "  warning: autoscaling is kept and not followed yet: what runs is replicas.min, which is 1"
 
 
 @pytest.mark.usefixtures("folder")
