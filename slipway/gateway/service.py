@@ -196,12 +196,11 @@ class GatewayService:
     def _infer(self, request: Request, done: Done) -> Ticket | None:
         caller = request.caller
         try:
-            if caller is None:
-                version = self._table.find(request.model, request.version)
-            else:
-                version = self._find(request.model, request.version, caller)
+            version = self._table.find(request.model, request.version)
         except SlipwayError as error:
             self.unrouted[request.protocol, error.code] += 1
+            if caller is not None:
+                self._find(request.model, request.version, caller)  # raises the same, with hints for his eyes
             raise
         try:
             if self.draining:

@@ -26,7 +26,7 @@ from slipway.errors import (
     Unsupported,
     UnsupportedMedia,
 )
-from slipway.infer.guard import DEPLOY, KNOWN, OPEN, PREDICT, SEE, Identity
+from slipway.infer.guard import DEPLOY, KNOWN, OPEN, PREDICT, SEE, Identity, Pass
 from slipway.infer.request import Request, Response
 from slipway.infer.service import Service
 from slipway.transports import answers
@@ -202,7 +202,11 @@ class OpenInference:
             raise
         exchange.body = b""
         if self._guard.on_duty:
-            self._count(exchange, request)
+            passed = exchange.head.passed
+            assert passed is not None  # the entry lets nobody in without
+            request.caller = passed.caller
+            if request.model not in passed.free:
+                self._count(passed, request)
         if route.timeout_s:
             request.deadline = min(request.deadline, now + route.timeout_s)
         if route.trace:
@@ -213,14 +217,8 @@ class OpenInference:
         if ticket is not None:
             exchange.on_cancel = ticket.cancel
 
-    def _count(self, exchange: Exchange, request: Request) -> None:
+    def _count(self, passed: Pass, request: Request) -> None:
         """It is known who asks; has he not asked enough?"""
-        passed = exchange.head.passed
-        if passed is None:
-            raise AssertionError("the entry lets nobody in without a pass")
-        request.caller = passed.caller
-        if request.model in passed.free:
-            return
         try:
             request.allowance = self._guard.count(passed, request.model)
         except SlipwayError as error:
