@@ -52,13 +52,13 @@ def spec_paths(typed: str) -> list[str]:
     if path.is_dir():
         inside = sorted(str(one) for one in path.iterdir() if one.suffix in SUFFIXES and one.is_file())
         if not inside:
-            raise SetupError(f"-f {typed}: there is no {', '.join(SUFFIXES)} file in this folder")
+            raise SetupError(f"{typed}: there is no {', '.join(SUFFIXES)} file in this folder")
         return inside
     near = (
         get_close_matches(path.name, [one.name for one in path.parent.iterdir()], n=1) if path.parent.is_dir() else []
     )
     hint = f"; did you mean {path.parent / near[0]}?" if near else ""
-    raise SetupError(f"-f {typed}: there is no such file{hint}")
+    raise SetupError(f"{typed}: there is no such file{hint}")
 
 
 def spec_bytes(path: str) -> bytes:
@@ -68,7 +68,7 @@ def spec_bytes(path: str) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise SetupError(f"-f {path}: {error.strerror or error}") from None
+        raise SetupError(f"{path}: {error.strerror or error}") from None
 
 
 def with_changes(spec: dict[str, Any], changes: Iterable[str]) -> DeploymentSpec:

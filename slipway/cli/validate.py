@@ -24,12 +24,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class Sound:
-    """A deployment whose spec can be read. `runtime`: as far as it can be told. `unchecked`: what a server will see."""
+    """A deployment whose spec can be read. `runtime`: as far as it can be told. `unchecked`: what a server will see.
+    `warnings`: what is right, and perhaps not meant."""
 
     name: str
     model: str
     runtime: str
     unchecked: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -64,6 +66,7 @@ def validate(
 
 def report_on(path: str) -> Report:
     """Raises SetupError for a file that cannot be read."""
+    from slipway.spec.checks import warnings_of
     from slipway.spec.reading import read_placed_specs
 
     report = Report("standard input" if path == "-" else path)
@@ -74,7 +77,7 @@ def report_on(path: str) -> Report:
         report.problems += error.problems
         return report
     for one in found:
-        sound = Sound(one.spec.name, one.spec.model, one.spec.runtime)
+        sound = Sound(one.spec.name, one.spec.model, one.spec.runtime, warnings=warnings_of(one.spec))
         report.problems += _problems_of(one, sound, folder)
         report.deployments.append(sound)
     return report
@@ -153,6 +156,8 @@ def _print(reports: list[Report]) -> None:
                 print(f"{report.file}: {sound.name} is right ({sound.model}, runtime {sound.runtime})")
                 for what in sound.unchecked:
                     print(f"  not checked: {what}")
+                for warning in sound.warnings:
+                    print(f"  warning: {warning}")
     count = sum(len(report.problems) for report in reports)
     if count > 1:
         print(f"{count} problems", file=sys.stderr)

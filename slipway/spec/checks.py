@@ -93,6 +93,22 @@ def _server(of: ServerConfig) -> Found:
         yield "auth", "has certificates, but tls.client_ca does not say whose to believe; give the PEM file"
 
 
+def warnings_of(spec: DeploymentSpec) -> list[str]:
+    """What is allowed, and perhaps not meant."""
+    found = []
+    if spec.autoscaling or spec.replicas.max > spec.replicas.min:
+        found.append(
+            f"autoscaling is kept and not followed yet: what runs is replicas.min, which is {spec.replicas.min}"
+        )
+    if spec.auth.public and spec.auth.allow:
+        found.append("auth.allow changes nothing while auth.public lets everybody in")
+    if spec.sandbox.trust_pickle:
+        found.append("sandbox.trust_pickle lets the model's file run any code when it is loaded")
+    if not spec.sandbox.enabled:
+        found.append("sandbox.enabled is false: the model's code can read and write what the server can")
+    return found
+
+
 def _holds_password(url: str) -> bool:
     try:
         return "://" in url and urlsplit(url).password is not None

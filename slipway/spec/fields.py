@@ -60,7 +60,8 @@ DEPLOYMENT: dict[str, Field] = {
     ),
     "DeploymentSpec.replicas": Field("How many worker processes, and what each may use."),
     "DeploymentSpec.autoscaling": Field(
-        "What keeps the number of replicas between replicas.min and replicas.max; the highest wish of all metrics wins."
+        "What keeps the number of replicas between replicas.min and replicas.max; the metric that wishes most wins. "
+        "Kept and not followed yet: replicas.min run."
     ),
     "DeploymentSpec.batching": Field("How requests are put together."),
     "DeploymentSpec.queue": Field("How much may wait; more is refused at once with 429."),

@@ -99,5 +99,6 @@ def put_target(draft: Draft, node: Node, path: str, wanted: list[dict[str, Any]]
     except ValueError:
         draft.gap(node, path, f"its value {shown(target)} is no number")
         return
-    if draft.put(node, path, "autoscaling", [*wanted, {"metric": metric, "target": number}]):
+    note = "kept and not followed yet: replicas.min run"
+    if draft.put(node, path, "autoscaling", [*wanted, {"metric": metric, "target": number}], note=note):
         wanted.append({"metric": metric, "target": number})
