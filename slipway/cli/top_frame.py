@@ -171,7 +171,7 @@ def quantile(cumulative: dict[float, float], share: float) -> float | None:
             if bound == float("inf"):
                 return lower
             held = cumulative[bound] - below
-            return lower + (bound - lower) * ((wanted - below) / held if held > 0 else 1.0)
+            return min(bound, lower + (bound - lower) * ((wanted - below) / held if held > 0 else 1.0))
         lower, below = bound, cumulative[bound]
     return lower
 
