@@ -294,7 +294,7 @@ class Version:
                     self.settled.set_result(self._failure(place.last))
 
     def verdict(self) -> SlipwayError | None:
-        """Why it cannot be loaded; None while it can, or might. What the model or its limits say counts at once. A process
+        """Why it cannot be loaded; None while it can, or might. What the model or its limits say counts at once. One
         that was killed says nothing about its model, unless that happens to it again and again."""
         for replica in self.replicas:
             place = replica.post.place
