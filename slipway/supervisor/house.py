@@ -350,10 +350,11 @@ class House:
 def addresses_of(doors: Doors) -> Addresses:
     host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(doors.host, doors.host)
     host = f"[{host}]" if ":" in host else host
+    scheme = "http" if doors.tls is None else "https"
     return Addresses(
-        http=f"http://{host}:{doors.http_port}" if doors.http_port != -1 else "",
+        http=f"{scheme}://{host}:{doors.http_port}" if doors.http_port != -1 else "",
         grpc=f"{host}:{doors.grpc_port}" if doors.grpc_port != -1 else "",
-        admin=f"http://{host}:{doors.admin_port}" if doors.admin_port != -1 else "",
+        admin=f"{scheme}://{host}:{doors.admin_port}" if doors.admin_port != -1 else "",
     )
 
 
