@@ -276,11 +276,12 @@ def test_every_folder_of_the_package_is_a_package() -> None:
 @pytest.mark.parametrize(
     ("code", "heavy"),
     [
-        ("import slipway", "numpy onnxruntime sklearn scipy pandas grpc google httpx typer uvloop"),
+        ("import slipway", "numpy onnxruntime sklearn scipy pandas grpc google httpx typer uvloop rich yaml urllib3"),
         (
             "import sys; sys.argv = ['slipway', '--help']\nfrom slipway.cli.main import run\n"
             "try: run()\nexcept SystemExit: pass",
-            "numpy onnxruntime sklearn scipy pandas grpc google httpx opentelemetry uvloop",
+            "numpy onnxruntime sklearn scipy pandas grpc google httpx opentelemetry uvloop rich yaml urllib3 "
+            "sqlalchemy alembic fastapi starlette uvicorn pydantic jwt argon2 fsspec",
         ),
     ],
     ids=["import slipway", "slipway --help"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from slipway.errors import SetupError, SlipwayError
 POLL_S = 0.05
 TAIL_LINES = 20
 KILL_AFTER_S = 10.0
+FIRST_KEY = re.compile(rb"^ +sw_[a-z0-9]{8}_(?P<secret>[A-Za-z0-9_-]{43})$", re.M)
+"""As the controller shows it, on a line of its own."""
 
 
 def start_detached(given: UpOptions, *, folder: Path, drain_s: float) -> None:
@@ -43,6 +46,10 @@ def start_detached(given: UpOptions, *, folder: Path, drain_s: float) -> None:
     for name, address in (("HTTP", card.http), ("gRPC", card.grpc), ("Management", card.admin)):
         if address:
             print(f"  {name:<10}  {address}")
+    key = take_key(log, since=begins)
+    if key:
+        note("It can be reached from other machines, so it wants a credential. The first key, shown this once:")
+        print(key)
     print(f"Slipway is {state}: process {card.pid}, log {log}. `slipway down` ends it.")
 
 
@@ -103,6 +110,19 @@ def _state(card: ServerCard, folder: Path) -> str:
             return admin.status().state
     except SlipwayError:
         return ""
+
+
+def take_key(log: Path, *, since: int) -> str:
+    """The key that the server has shown to whoever started it, '' where there was none. It leaves the log: who reads
+    logs is not who administers."""
+    with log.open("r+b") as file:
+        file.seek(since)
+        found = FIRST_KEY.search(file.read())
+        if found is None:
+            return ""
+        file.seek(since + found.start("secret"))
+        file.write(b"*" * len(found["secret"]))
+        return found[0].decode().strip()
 
 
 def _stop(process: subprocess.Popen[bytes], *, within_s: float) -> None:

@@ -85,7 +85,6 @@ def test_a_detached_server_from_its_start_to_its_end(home: Shell) -> None:
     assert "ended after" in ended.out
     assert not supervisor.is_running() or supervisor.status() == psutil.STATUS_ZOMBIE
     assert home.run("down").out.startswith("No server runs on ")
-    assert home.run("status").status == 2
     back = up(home)
     assert back.status == 0, back
     assert home.run("status", "iris", "--check").status == 0, "what was deployed comes back"
@@ -101,6 +100,21 @@ def test_a_start_that_fails_shows_the_end_of_its_log(home: Shell) -> None:
     assert failed.status == 1
     assert "ended with status 2 before it was ready" in failed.err
     assert f"--port {port}: process" in failed.err
+
+
+def test_the_first_key_of_a_server_for_others_is_shown_once_and_leaves_the_log(home: Shell) -> None:
+    started = home.run("up", "--detach", *ANY_PORTS, "--host", "0.0.0.0")
+    assert started.status == 0, started
+    (key,) = [line for line in started.out.splitlines() if line.startswith("sw_")]
+    log = (home.home / "data" / "logs" / "server.log").read_text()
+    assert key.split("_", 2)[2] not in log
+    assert f"{key[:11]}_{'*' * 43}" in log
+    admin = card_of(home)["admin"]
+    elsewhere = Shell(home.home / "elsewhere", SLIPWAY_SERVER=admin, SLIPWAY_KEY=key)
+    elsewhere.home.mkdir()
+    assert elsewhere.run("whoami", "-o", "json").json["scopes"] == ["admin"]
+    assert elsewhere.run("list", SLIPWAY_KEY="").status == 4
+    assert home.run("down").status == 0
 
 
 def test_a_start_that_takes_too_long_is_stopped(home: Shell) -> None:
