@@ -17,6 +17,7 @@ from artifact_writer import scenario
 from slipway.spec.resources import UploadFile
 from slipway.store.artifacts import ArtifactStore
 
+MB = 2**20
 KILLS = 8
 LOOP = """
 import sys
@@ -65,11 +66,17 @@ while True:
     assert os.WTERMSIG(status) == signal.SIGKILL
 """
 FETCHER = """
-import sys
+import sys, time
 from pathlib import Path
-from slipway.store.artifacts import ArtifactStore
-store = ArtifactStore(Path(sys.argv[1]))
-store.fetch(sys.argv[2], progress=lambda done, total: print(done, flush=True))
+from slipway.store.artifacts import ArtifactStore, fetch
+fetch.CHECKPOINT_BYTES = int(sys.argv[4])
+
+def progress(done, total):
+    if done >= int(sys.argv[3]):
+        print(done, flush=True)
+        time.sleep(60)
+
+ArtifactStore(Path(sys.argv[1])).fetch(sys.argv[2], progress=progress)
 """
 
 
@@ -141,15 +148,16 @@ def test_an_upload_goes_on_after_it(tmp_path: Path) -> None:
     body = os.urandom(3_000_000)
     (tmp_path / "body").write_bytes(body)
     code = """
-import hashlib, sys
+import hashlib, sys, time
 from pathlib import Path
 from slipway.spec.resources import UploadFile
 from slipway.store.artifacts import ArtifactStore
 store, body = ArtifactStore(Path(sys.argv[1])), Path(sys.argv[2]).read_bytes()
 sha256 = hashlib.sha256(body).hexdigest()
 store.declare([UploadFile(path="m", sha256=sha256, size_bytes=len(body))])
-for at in range(store.received(sha256), len(body), 3000):
+for at in range(store.received(sha256), len(body), 3000)[:100]:
     print(store.append(sha256, at, body[at : at + 3000]), flush=True)
+time.sleep(60)
 """
     at = 0
     for _ in range(3):
@@ -169,25 +177,23 @@ for at in range(store.received(sha256), len(body), 3000):
 
 
 def test_a_fetch_goes_on_after_it_and_mixes_nothing(tmp_path: Path) -> None:
-    """Killed after a checkpoint; in between the remote file changes once."""
-    one, two = os.urandom(6 * 2**20), os.urandom(6 * 2**20)
-    often = (
-        f"from slipway.store.artifacts import fetch\nassert fetch.CHECKPOINT_BYTES\nfetch.CHECKPOINT_BYTES = {2**20}\n"
-    )
+    """The remote file changes before the third kill, far from a checkpoint, and changes back after it."""
+    one, two = os.urandom(6 * MB), os.urandom(6 * MB)
     with remote(one) as there:
-        for content, etag in ((one, '"one"'), (one, '"one"'), (two, '"two"')):
+        for content, etag, until, checkpoint in (
+            (one, '"one"', 2 * MB, MB),
+            (one, '"one"', 4 * MB, MB),
+            (two, '"two"', 5 * MB, 64 * MB),
+        ):
             there.content, there.etag = content, etag
-            there.cut_after = []
-            process = start(often + FETCHER, str(tmp_path / "artifacts"), there.url)
+            process = start(FETCHER, str(tmp_path / "artifacts"), there.url, str(until), str(checkpoint))
             assert process.stdout is not None
-            while int(process.stdout.readline() or "-1") < 3 * 2**20:
-                assert process.poll() is None
+            assert until <= int(process.stdout.readline()) < 6 * MB
             kill(process)
+        there.content, there.etag = one, '"one"'
         store = ArtifactStore(tmp_path / "artifacts", patience=QUICK)
-        asked = len(there.seen)
-        assert store.path(store.fetch(there.url).digest).read_bytes() == two
-        assert there.seen[1].startswith("bytes=")
-        assert there.seen[asked].startswith("bytes=")
+        assert store.path(store.fetch(there.url).digest).read_bytes() == one
+        assert [begun.startswith("bytes=") for begun in there.seen] == [False, True, True, False]
 
 
 def test_a_folder_that_was_half_made_is_not_there(tmp_path: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
 import pytest
 from artifact_remotes import QUICK, Remote, remote, sha
 
@@ -139,6 +141,22 @@ def test_what_will_not_change_is_said_at_once(
     with pytest.raises(error, match=words):
         store.fetch(there.url)
     assert len(there.seen) == 1
+
+
+def test_a_server_that_falls_silent_is_asked_again(there: Remote, tmp_path: Path) -> None:
+    over = threading.Event()
+
+    def stall(file: Remote) -> None:
+        if not file.seen:
+            file.seen.append("silent")
+            over.wait(10)
+
+    there.on_request = stall
+    store = ArtifactStore(tmp_path / "artifacts", patience=msgspec.structs.replace(QUICK, silence_s=0.2))
+    try:
+        assert fetched(store, there) == ONE
+    finally:
+        over.set()
 
 
 def test_nobody_there(store: ArtifactStore) -> None:

@@ -91,7 +91,7 @@ def test_a_folder_has_the_digest_of_the_same_folder_on_disk(s3: Any, store: Arti
 
 
 def test_it_goes_on_where_it_was_stopped(s3: Any, store: ArtifactStore) -> None:
-    body = os.urandom(20 * MB)
+    body = os.urandom(10 * MB)
     put(s3, "big.onnx", body)
     have = [0]
     with pytest.raises(Cancelled):
@@ -107,7 +107,7 @@ def test_it_goes_on_where_it_was_stopped(s3: Any, store: ArtifactStore) -> None:
 
 
 def test_what_changed_since_is_not_mixed(s3: Any, store: ArtifactStore) -> None:
-    old, new = os.urandom(20 * MB), os.urandom(20 * MB)
+    old, new = os.urandom(10 * MB), os.urandom(10 * MB)
     put(s3, "big.onnx", old)
     have = [0]
     with pytest.raises(Cancelled):
@@ -121,7 +121,7 @@ def test_what_changed_since_is_not_mixed(s3: Any, store: ArtifactStore) -> None:
 
 
 def test_what_changes_while_it_is_read_is_read_again(s3: Any, store: ArtifactStore) -> None:
-    old, new = os.urandom(20 * MB), os.urandom(20 * MB)
+    old, new = os.urandom(10 * MB), os.urandom(10 * MB)
     put(s3, "big.onnx", old)
     swapped = threading.Event()
 

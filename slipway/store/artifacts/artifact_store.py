@@ -29,9 +29,9 @@ from slipway.spec.resources import Artifact, UploadFile
 from slipway.store.artifacts.blobs import Blobs
 from slipway.store.artifacts.collect import Collector
 from slipway.store.artifacts.disk import Places, check_space, disk, locked, touch, write_file
-from slipway.store.artifacts.fetch import Download, Downloaded, Patience, folder_identity
+from slipway.store.artifacts.fetch import Download, Downloaded, Patience, folder_identity, open_source
 from slipway.store.artifacts.known import Known
-from slipway.store.artifacts.sources import Unchanged, file_name, local_path, open_source, redacted
+from slipway.store.artifacts.sources import Unchanged, file_name, local_path, redacted
 from slipway.store.artifacts.trees import FILES, Trees, artifact_of, no_artifact
 
 GRACE_S = 2 * 3600.0
@@ -106,7 +106,11 @@ class ArtifactStore:
         Conflict while files are missing."""
         with self._together():
             if not self._trees.stands(digest):
-                self._complete(self._declared_files(digest))
+                try:
+                    files = self._declared_files(digest)
+                except NotFound:  # unless another has just done it
+                    return self._trees.path(digest)
+                self._complete(files)
             return self._trees.path(digest)
 
     # --- what is there ----------------------------------------------------------------------------------------------
@@ -325,14 +329,10 @@ class ArtifactStore:
             touch(folder)
         known = Known(self._places, self._trees, url)
         with locked(folder / "lock", exclusive=True, cancelled=cancelled):
-            source = open_source(
-                url,
-                known=known.identity,
-                storage=self._storage,
-                connect_s=self._patience.connect_s,
-                read_s=self._patience.silence_s,
+            source = open_source(url, known=known.identity, storage=self._storage, patience=self._patience)
+            download = Download(
+                source, folder, root=self._places.root, patience=self._patience, progress=progress, cancelled=cancelled
             )
-            download = Download(source, folder, patience=self._patience, progress=progress, cancelled=cancelled)
             try:
                 listing = download.look()
                 if known.identity and folder_identity(listing) == known.identity:

@@ -13,10 +13,10 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -24,7 +24,7 @@ from slipway.errors import Cancelled, PayloadTooLarge, SlipwayError, Unavailable
 from slipway.spec.manifest import MAX_BYTES, check_files, check_paths
 from slipway.spec.resources import UploadFile
 from slipway.store.artifacts.disk import check_space, disk, sync_folder, write_all, write_file
-from slipway.store.artifacts.sources import CHUNK_BYTES, Opened, RemoteFile, Source, Transient
+from slipway.store.artifacts.sources import CHUNK_BYTES, Opened, RemoteFile, Source, Transient, protocol_of
 
 T = TypeVar("T")
 
@@ -52,6 +52,19 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
         return retry_after_s + draw * min(self.longest_wait_s, self.first_wait_s * 2.0 ** min(failures - 1, 32))
 
 
+def open_source(url: str, *, known: str, storage: Mapping[str, Mapping[str, Any]], patience: Patience) -> Source:
+    """`known`: the identity of what is here already. Raises InvalidSpec for protocols that are unknown or refused, and
+    MissingExtra."""
+    protocol = protocol_of(url)
+    if protocol in ("http", "https"):
+        from slipway.store.artifacts.http_source import HttpSource
+
+        return HttpSource(url, known=known, connect_s=patience.connect_s, read_s=patience.silence_s)
+    from slipway.store.artifacts.fsspec_source import FsspecSource
+
+    return FsspecSource(url, protocol=protocol, settings=storage.get(protocol, {}))
+
+
 class Downloaded(NamedTuple):
     """`parts`: where each of `files` lies, in their order. `identity`: by which the source can tell of all of them that
     they are still the same."""
@@ -62,19 +75,21 @@ class Downloaded(NamedTuple):
 
 
 class Download:
-    """One fetch into `folder`, which the caller holds against others."""
+    """One fetch into `folder`, which the caller holds against others. `root`: the artifact folder, for messages."""
 
     def __init__(
         self,
         source: Source,
         folder: Path,
         *,
+        root: Path,
         patience: Patience,
         progress: Callable[[int, int | None], None],
         cancelled: Callable[[], bool],
     ) -> None:
         self._source = source
         self._folder = folder
+        self._root = root
         self._patience = patience
         self._progress = progress
         self._cancelled = cancelled
@@ -108,7 +123,7 @@ class Download:
     def _all(self, listing: list[RemoteFile]) -> list[_Part]:
         self._sizes = {file.path: file.size_bytes for file in listing}
         self._have = {}
-        parts = [_Part(self._folder, file) for file in listing]
+        parts = [_Part(self._folder, file, self._root) for file in listing]
         if len(parts) == 1:
             self._one(parts[0])
             return parts
@@ -193,8 +208,9 @@ class _State(msgspec.Struct):
 class _Part:
     """A file on its way in."""
 
-    def __init__(self, folder: Path, file: RemoteFile) -> None:
+    def __init__(self, folder: Path, file: RemoteFile, root: Path) -> None:
         self.file = file
+        self._root = root
         self.path = folder / f"{hashlib.sha256(file.path.encode()).hexdigest()}.part"
         self.size = 0
         self.identity = ""
@@ -236,9 +252,9 @@ class _Part:
         if opened.size_bytes is not None:
             if opened.size_bytes > MAX_BYTES:
                 raise PayloadTooLarge(f"{self.file.path!r} has {opened.size_bytes} bytes; {MAX_BYTES} are allowed")
-            with disk(self.path.parent):
-                check_space(self.path.parent, opened.size_bytes - self.size)
-        with disk(self.path.parent):
+            with disk(self._root):
+                check_space(self._root, opened.size_bytes - self.size)
+        with disk(self._root):
             self._cut()
 
     def write(self, chunk: bytes) -> None:
@@ -246,7 +262,7 @@ class _Part:
         if self.size + len(chunk) > MAX_BYTES:
             raise PayloadTooLarge(f"{self.file.path!r} has more than {MAX_BYTES} bytes and does not end")
         try:
-            with disk(self.path.parent):
+            with disk(self._root):
                 opened = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC)
                 try:
                     write_all(opened, chunk, self.size)
@@ -264,7 +280,7 @@ class _Part:
         """From now on a next try begins here, even after a crash of the machine."""
         if self.size - self._saved < WORTH_BYTES:
             return
-        with disk(self.path.parent):
+        with disk(self._root):
             opened = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC)
             try:
                 os.fsync(opened)

@@ -8,11 +8,11 @@ and `http_source` refuses where redirects and addresses lead.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 from urllib.parse import unquote, urlsplit
 
 from slipway.errors import InvalidSpec
@@ -72,21 +72,6 @@ class Transient(Exception):
 
 class Unchanged(Exception):
     """It still is what it was when it was fetched last."""
-
-
-def open_source(
-    url: str, *, known: str, storage: Mapping[str, Mapping[str, Any]], connect_s: float, read_s: float
-) -> Source:
-    """`known`: the identity of what is here already. Raises InvalidSpec for protocols that are unknown or refused, and
-    MissingExtra."""
-    protocol = protocol_of(url)
-    if protocol in ("http", "https"):
-        from slipway.store.artifacts.http_source import HttpSource
-
-        return HttpSource(url, known=known, connect_s=connect_s, read_s=read_s)
-    from slipway.store.artifacts.fsspec_source import FsspecSource
-
-    return FsspecSource(url, protocol=protocol, settings=storage.get(protocol, {}))
 
 
 def protocol_of(url: str) -> str:

@@ -64,10 +64,10 @@ class Trees:
     def build(self, files: Sequence[UploadFile]) -> Artifact:
         """Of blobs that are all there; nothing to do where it stands already."""
         digest = manifest_digest(files)
-        if self.stands(digest):
-            touch(self.folder(digest))
-            return artifact_of(files)
-        if self.has(digest):
+        if self.has(digest):  # asked first: once it is there, it is there whole
+            if self.stands(digest):
+                touch(self.folder(digest))
+                return artifact_of(files)
             self.remove(digest)
         scratch = self._places.new_scratch()
         try:
