@@ -64,6 +64,7 @@ class HttpConnection(asyncio.Protocol):
         self._paused = False
         self._congested = False
         self._lingers = False
+        self._unread = False  # bytes may still come that nobody will look at
         self._unsent = 0  # bytes of answers that the client had not taken at the last sweep
 
     # --- the transport's side -----------------------------------------------------------------------------------
@@ -247,6 +248,7 @@ class HttpConnection(asyncio.Protocol):
     def _refuse_rest(self, error: SlipwayError) -> None:
         """What came cannot be read as HTTP, so nothing after it can: answer once, then hang up."""
         self._rest, self._parts, self._head, self._chunked = b"", [], None, None
+        self._unread = True
         exchange = Exchange(self, _ERROR_HEAD, b"")
         self._exchanges.append(exchange)
         exchange.refuse(error, close=True)
@@ -294,6 +296,9 @@ class HttpConnection(asyncio.Protocol):
             self.touched = self.door.tick
             if self._transport.can_write_eof():
                 self._transport.write_eof()
+            elif not self._unread:  # TLS has no half; where all was read, nothing gets lost
+                self._transport.close()
+                return
             self._transport.resume_reading()
 
     def sweep(self, tick: int) -> None:

@@ -15,7 +15,8 @@ from slipway.transports.tls import TlsFiles
 
 BACKLOG = 1024
 TICK_S = 1.0
-TLS_GOODBYE_S = 5.0
+TLS_GOODBYE_S = 1.0
+"""How long a client may take to say goodbye in turn."""
 
 
 class HttpDoor(Doorway):

@@ -52,6 +52,32 @@ def test_https_is_spoken(place: Place) -> None:
             assert (wrapped.version(), speak(wrapped)) == ("TLSv1.2", 200)
 
 
+def test_the_last_answer_comes_whole_and_then_the_end(place: Place) -> None:
+    with http_stand.stand(tls=place.tls()) as door:
+        with connected(door.door.port, client_context(place)) as wrapped:
+            wrapped.settimeout(3)
+            assert speak(wrapped, http_stand.get("/v2", "connection: close")) == 200
+            assert wrapped.recv(1) == b""
+        with connected(door.door.port, client_context(place)) as wrapped:
+            wrapped.sendall(http_stand.get("/v2/models/affine/infer", "content-length: 999999999", method="POST"))
+            assert speak(wrapped, b"x" * 100_000) == 413  # though it is still being sent
+        started = door.begin(door.door.close(5))
+        started.result(10)
+
+
+def test_a_drained_door_lets_tls_connections_finish(place: Place) -> None:
+    with http_stand.stand(tls=place.tls()) as door:
+        door.set(hold=True)
+        with connected(door.door.port, client_context(place)) as wrapped:
+            wrapped.sendall(http_stand.infer())
+            door.until(lambda: door.service.held)
+            closing = door.begin(door.door.close(10))
+            door.do(door.service.release)
+            assert speak(wrapped, b"") == 200
+            closing.result(10)
+            assert wrapped.recv(1) == b""
+
+
 def test_old_versions_and_plain_text_are_refused(place: Place) -> None:
     with http_stand.stand(tls=place.tls()) as door:
         old = client_context(place)
