@@ -23,7 +23,7 @@ DIFFERENT = 1
 @calling
 def diff(
     call: Call,
-    file: Annotated[list[str], typer.Argument(metavar="SPEC...", help="Specs, folders of specs, or -.")],
+    file: Annotated[list[str], typer.Argument(metavar="SPEC", help="Specs, folders of specs, or -.")],
 ) -> None:
     """Compare specs with what the server has, field by field, and local models by their content. The exit status is 0
     when nothing differs, and 1 when something does.

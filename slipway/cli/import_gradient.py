@@ -21,7 +21,7 @@ NOTHING_MADE = 3
 
 
 def gradient(
-    file: Annotated[list[str], typer.Argument(metavar="FILE...", help="Specs or scripts of Gradient, or -.")],
+    file: Annotated[list[str], typer.Argument(metavar="FILE", help="Specs or scripts of Gradient, or -.")],
     output_dir: Annotated[
         str, typer.Option("--output-dir", metavar="DIR", help="Write NAME.yaml for each there, not to standard output.")
     ] = "",

@@ -44,7 +44,7 @@ class Report:
 
 
 def validate(
-    file: Annotated[list[str], typer.Argument(metavar="SPEC...", help="Specs, folders of specs, or -.")],
+    file: Annotated[list[str], typer.Argument(metavar="SPEC", help="Specs, folders of specs, or -.")],
     output: Annotated[Form, typer.Option("--output", "-o", metavar="FORM", help="table, json or yaml.")] = Form.table,
 ) -> None:
     """Check specs as a deploy would, without a server: their fields, that the model is there, that a runtime takes it,
