@@ -66,12 +66,13 @@ def operations(desk: Desk, app: FastAPI) -> list[Operation]:
     """All there are."""
     rooms = (server, deployments, artifacts, happenings, credentials)
     listed = [operation for room in rooms for operation in room.operations(desk)]
-    document: dict[str, Any] = {}
+    documents: dict[bool, dict[str, Any]] = {}
 
     async def get_openapi() -> Response:
-        if not document:
-            document.update(openapi.describe(app, every, version=__version__))
-        return reply(document)
+        closed = desk.commands.access.required
+        if closed not in documents:
+            documents[closed] = openapi.describe(app, every, version=__version__, closed=closed)
+        return reply(documents[closed])
 
     async def get_docs() -> Response:
         return Response(PAGE, media_type="text/html", headers={"content-security-policy": POLICY})

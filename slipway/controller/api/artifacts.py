@@ -38,7 +38,7 @@ class ArtifactHandlers:
         self._commands = desk.commands
 
     async def declare_artifact(self, who: Who, body: ArtifactBody = Given) -> Response:
-        return reply(await self._commands.declare_artifact(body.files, caller=who))
+        return reply(await self._commands.declare_artifact(body.upload_files(), caller=who))
 
     async def list_artifacts(self, limit: Limit = 100, cursor: Cursor = "") -> Response:
         found = await self._commands.artifacts()

@@ -11,6 +11,7 @@ from msgspec import Meta
 from starlette.requests import Request
 
 from slipway.errors import InvalidInput, MalformedRequest, PayloadTooLarge, UnsupportedMedia
+from slipway.spec.manifest import MAX_BYTES, MAX_FILES, MAX_PATH_BYTES
 from slipway.spec.resources import UploadFile
 
 T = TypeVar("T")
@@ -19,7 +20,10 @@ MOST_BYTES = 2**20
 MOST_MANIFEST_BYTES = 16 * 2**20
 _YEAR_S = 366 * 86_400
 
-Scopes = Annotated[list[Annotated[str, Meta(max_length=256)]], Meta(min_length=1, max_length=1000)]
+# Patterns that only the schema has are those of rules that other rooms enforce, in better words than a pattern's.
+_SCOPE = r"^(admin|(predict|feedback|deploy):(\*|[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?))$"
+Scope = Annotated[str, Meta(max_length=256, extra_json_schema={"pattern": _SCOPE})]
+Scopes = Annotated[list[Scope], Meta(min_length=1, max_length=1000)]
 
 
 class Body(msgspec.Struct, forbid_unknown_fields=True):
@@ -53,8 +57,20 @@ class NothingBody(Body):
     """Nothing needs to be said."""
 
 
+class FileBody(Body):
+    """As `UploadFile`."""
+
+    path: Annotated[str, Meta(min_length=1, max_length=MAX_PATH_BYTES)]
+    sha256: Annotated[str, Meta(extra_json_schema={"pattern": r"^[0-9a-f]{64}$"})]
+    size_bytes: Annotated[int, Meta(ge=0, le=MAX_BYTES)]
+    executable: bool = False
+
+
 class ArtifactBody(Body):
-    files: Annotated[list[UploadFile], Meta(min_length=1, max_length=10_000)]
+    files: Annotated[list[FileBody], Meta(min_length=1, max_length=MAX_FILES)]
+
+    def upload_files(self) -> list[UploadFile]:
+        return [UploadFile(**msgspec.structs.asdict(file)) for file in self.files]
 
 
 class KeyBody(Body):
@@ -72,7 +88,7 @@ class RotateBody(Body):
 
 
 class UserBody(Body):
-    password: Annotated[str, Meta(min_length=8, max_length=1024)]
+    password: Annotated[str, Meta(min_length=8, max_length=1024, extra_json_schema={"pattern": r"^[^\x00-\x1f\x7f]*$"})]
     scopes: Scopes
 
 
@@ -106,13 +122,22 @@ def check_json(request: Request) -> None:
 def decode(body: bytes, kind: type[T]) -> T:
     """Raises MalformedRequest for what is no JSON, InvalidInput for what does not fit, with its place."""
     try:
-        return msgspec.json.decode(body, type=kind)
+        return msgspec.convert(_whole(msgspec.json.decode(body)), kind)
     except msgspec.ValidationError as error:
         raise InvalidInput(f"the body does not fit: {error}{_hint(str(error), kind)}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise MalformedRequest(f"the body is not JSON: {error}") from None
     except RecursionError:
         raise MalformedRequest("the body is nested too deep") from None
+
+
+def _whole(value: Any) -> Any:
+    """To JSON, 3.0 is an integer like 3; many programs know only one kind of number."""
+    if isinstance(value, float):
+        return int(value) if value.is_integer() and abs(value) < 2**53 else value
+    if isinstance(value, dict):
+        return {key: _whole(inner) for key, inner in value.items()}
+    return [_whole(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _hint(said: str, kind: type) -> str:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Annotated
 
 from fastapi import Query
+from pydantic import StringConstraints
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -18,14 +19,15 @@ from slipway.controller.api.pages import Cursor, Limit, page_of, read_number, wr
 from slipway.controller.api.preconditions import ANY, etag, expected
 from slipway.controller.api.problems import with_headers
 from slipway.controller.api.rules import Rule, sees
-from slipway.errors import InvalidInput, InvalidSpec, NotFound, PreconditionFailed
+from slipway.errors import InvalidSpec, NotFound, PreconditionFailed
 from slipway.spec.reading import spec_from_json
 from slipway.spec.resources import Deployment, Page, Replica, Revision, Version
 
 TAG = "deployments"
 ONE = "/api/v1/deployments/{name}"
 EXAMPLE = {"spec": {"name": "iris", "model": "s3://models/iris.onnx", "replicas": {"min": 2}}}
-Labels = Annotated[list[str] | None, Query(description="`key=value`, or `key`; several must all hold.")]
+Label = Annotated[str, StringConstraints(pattern=r"^[^=]", max_length=8192)]
+Labels = Annotated[list[Label] | None, Query(description="`key=value`, or `key`; several must all hold.")]
 Flag = Annotated[bool, Query()]
 
 
@@ -303,8 +305,6 @@ def _told(found: Deployment, *, status: int = 200, location: str = "") -> Respon
 
 def _label(text: str) -> tuple[str, str | None]:
     key, equals, value = text.partition("=")
-    if not key:
-        raise InvalidInput(f"query parameter 'label' is {text[:60]!r}; write key=value, or key")
     return key, value if equals else None
 
 

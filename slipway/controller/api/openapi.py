@@ -63,8 +63,8 @@ NONE_MATCH = {
 }
 
 
-def describe(app: FastAPI, operations: Iterable[Operation], *, version: str) -> dict[str, Any]:
-    """The whole document."""
+def describe(app: FastAPI, operations: Iterable[Operation], *, version: str, closed: bool) -> dict[str, Any]:
+    """The whole document. `closed`: this server wants a credential."""
     listed = list(operations)
     document = get_openapi(
         title="Slipway management API",
@@ -76,16 +76,16 @@ def describe(app: FastAPI, operations: Iterable[Operation], *, version: str) -> 
     document["components"] = {"schemas": _schemas(listed), "securitySchemes": SECURITY}
     for operation in listed:
         found = document["paths"][operation.path][operation.method.lower()]
-        _complete(found, operation)
+        _complete(found, operation, closed=closed)
     return document
 
 
-def _complete(found: dict[str, Any], operation: Operation) -> None:
+def _complete(found: dict[str, Any], operation: Operation, *, closed: bool) -> None:
     found["responses"] = {
         **{str(status): _answer(status, kind, operation) for status, kind in operation.answers.items()},
         **{str(status): _refusal(status) for status in _refusals(operation)},
     }
-    found["security"] = [] if operation.needs is Rule.OPEN else [{name: []} for name in SECURITY] + [{}]
+    found["security"] = [{name: []} for name in SECURITY] if closed and operation.needs is not Rule.OPEN else []
     found["description"] = _needs(operation)
     parameters = found.setdefault("parameters", [])
     parameters += [ONCE] if operation.once else []

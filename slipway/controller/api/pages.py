@@ -19,7 +19,12 @@ T = TypeVar("T")
 MOST_ITEMS = 1000
 Limit = Annotated[int, Query(ge=1, le=MOST_ITEMS, description="Items of a page, at most.")]
 Cursor = Annotated[
-    str, Query(max_length=2048, description="`next` of the page before; without it, the first page.", examples=[""])
+    str,
+    Query(
+        max_length=2048,
+        description="`next` of the page before; without it, the first page.",
+        json_schema_extra={"pattern": "^[A-Za-z0-9_-]*$"},
+    ),
 ]
 
 

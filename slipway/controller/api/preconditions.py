@@ -13,7 +13,8 @@ from starlette.datastructures import Headers
 from slipway.errors import InvalidInput
 
 ANY = -1
-_ETAG = re.compile(r'(?:W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
+# A revision without its quotes is understood too: nothing else could be meant.
+_ETAG = re.compile(r'(?:W/)?"([\x21\x23-\x7e\x80-\xff]*)"|([0-9]+)')
 
 
 class Expected(NamedTuple):
@@ -46,5 +47,7 @@ def expected(headers: Headers) -> Expected:
     if not all(found):
         raise InvalidInput(f"If-Match is {match[:60]!r}; it takes the ETag of an answer, in quotes, or *")
     # A weak ETag matches nothing here, and neither does one that we never gave.
-    strong = [one[1] for part, one in zip(parts, found, strict=True) if one and not part.startswith("W/")]
+    strong = [
+        one[1] or one[2] or "" for part, one in zip(parts, found, strict=True) if one and not part.startswith("W/")
+    ]
     return Expected(frozenset(int(text) for text in strong if re.fullmatch(r"[1-9][0-9]{0,15}", text)))

@@ -108,9 +108,10 @@ def test_more_than_was_declared_is_not_kept(stand: Stand) -> None:
         ({"path": "/etc/passwd"}, 422),
         ({"path": "a\nb"}, 422),
         ({"sha256": "XYZ"}, 422),
-        ({"size_bytes": -1}, 422),
+        ({"size_bytes": -1}, 400),
         ({"size_bytes": "many"}, 400),
         ({"size_bytes": None}, 400),
+        ({"executeable": True}, 400),
     ],
 )
 def test_artifacts_that_cannot_be(stand: Stand, change: dict[str, Any], status: int) -> None:
