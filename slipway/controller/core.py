@@ -44,7 +44,8 @@ logger = logging.getLogger(__name__)
 
 class Controller:
     """`say` sends to the supervisor; give each of its messages to `heard`. `run` ends only by being cancelled, or by a
-    SetupError where the store is one that waiting does not mend."""
+    SetupError where the store is one that waiting does not mend. `begun`: the store was read, so it is known who may do
+    what."""
 
     def __init__(
         self,
@@ -107,6 +108,7 @@ class Controller:
             leading=self._leads,
             wall=wall,
         )
+        self.begun = asyncio.Event()
         self._questions = MetricsQuestions(say)
         self.commands = Commands(
             begin=begin,
@@ -182,6 +184,7 @@ class Controller:
         await self.ledger.refresh()
         self.specs.take_secrets(await self.store.call(lambda store: store.secrets()))
         await self.keeper.refresh()
+        self.begun.set()
 
     async def _first_key(self) -> None:
         """Bound beyond this machine and with no credential there: nobody could come in from where it is for."""

@@ -48,7 +48,7 @@ class House:
         living = asyncio.ensure_future(controller.run())
         jobs: list[asyncio.Future[Any]] = [living]
         try:
-            await self._await_store(controller, living)
+            await self._await_beginning(controller, living)
             jobs += [asyncio.ensure_future(job) for job in (self._serve(controller), self._beat())]
             line.say(Ready())
             stopping: asyncio.Future[Any] = asyncio.ensure_future(self._stop.wait())
@@ -74,12 +74,13 @@ class House:
         self._status = EXIT_ORPHANED
         self._stop.set()
 
-    async def _await_store(self, controller: Controller, living: asyncio.Future[None]) -> None:
-        """An error that waiting does not mend should end the first start, and not the first request."""
-        opened = asyncio.ensure_future(controller.store.opened.wait())
-        both: list[asyncio.Future[Any]] = [living, opened]
+    async def _await_beginning(self, controller: Controller, living: asyncio.Future[None]) -> None:
+        """An error that waiting does not mend should end the first start, and not the first request; and who asks early
+        waits in the backlog, instead of being refused by a controller that knows nobody yet."""
+        begun = asyncio.ensure_future(controller.begun.wait())
+        both: list[asyncio.Future[Any]] = [living, begun]
         await asyncio.wait(both, timeout=OPEN_S, return_when=asyncio.FIRST_COMPLETED)
-        opened.cancel()
+        begun.cancel()
         if living.done():
             living.result()
 

@@ -122,7 +122,12 @@ class Running:
         return json.loads(get(self.address("Status"))[1])  # type: ignore[no-any-return]
 
     def replicas(self) -> list[dict[str, Any]]:
-        return [replica for version in self.status()["versions"] for replica in version["replicas"]]
+        """Those that run; asked again until the controller, which starts last, has seen them."""
+        return eventually(self._replicas, "the controller sees what runs")  # type: ignore[no-any-return]
+
+    def _replicas(self) -> list[dict[str, Any]]:
+        versions = [version for found in self.status()["deployments"] for version in found["versions"]]
+        return [replica for version in versions for replica in version["replicas"]]
 
     def metrics(self) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
         """Sample name -> sorted labels -> value."""

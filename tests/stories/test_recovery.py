@@ -71,7 +71,7 @@ def test_a_model_that_keeps_dying_is_a_clear_status_and_no_spin(tmp_path: Path) 
     with running(f"dying={tmp_path / 'dying.py'}", "--drain-s", "1") as server:
         server.wait_ready()
         said = eventually(
-            lambda: [v["reason"] for v in server.status()["versions"] if "crashes in 60 s" in v["reason"]],
+            lambda: [d["reason"] for d in server.status()["deployments"] if "crashes in 60 s" in d["reason"]],
             "the status speaks of a crash loop",
         )
         assert "last: exit with status 7" in said[0]

@@ -15,7 +15,9 @@ from running import ANY_PORTS, FLOWER, IRIS, eventually, get, post, running
 def test_the_printed_curl_line_works_and_a_term_signal_leaves_nothing() -> None:
     with running(str(IRIS), "--replicas", "2") as server:
         server.wait_ready()
+        assert server.status()["state"] == "ready"
         assert server.titles() == [
+            "slipway: controller",
             "slipway: gateway #1",
             "slipway: supervisor",
             "slipway: worker iris v1 #1",
@@ -26,7 +28,6 @@ def test_the_printed_curl_line_works_and_a_term_signal_leaves_nothing() -> None:
         assert answer["outputs"][0]["data"] == [0], "a setosa"
         assert json.loads(subprocess.check_output(shlex.split(curl), timeout=20)) == answer
         assert get(f"{server.http}/v2/health/ready")[0] == 200
-        assert server.status()["state"] == "ready"
         folders = [path for path in (server.folder / "run").iterdir() if path.is_dir()]
         assert [path.stat().st_mode & 0o777 for path in folders] == [0o700]
 
