@@ -22,7 +22,7 @@ from slipway.errors import SlipwayError, StoreUnavailable
 from slipway.spec.serve import ModelSpec
 from slipway.store.records import DeploymentRecord, VersionRecord
 from slipway.store.store import Store
-from slipway.wire.messages import ControlMessage, Observed, Plan, PlannedVersion
+from slipway.wire.messages import ControlMessage, Observed, Plan
 
 TICK_S = 10.0
 AGAIN_S = 1.0
@@ -150,7 +150,7 @@ class Reconciler:
         seen = None
         if self.observed is not None:
             seen = self.seen.get(name, Seen(self.observed.plan, {}))
-        return decide.advance(deployment, versions, seen, told=self._told.get(name, decide.NOTHING_TOLD))
+        return decide.advance(deployment, versions, seen, told=decide.told_to(name, self._told, self._last))
 
     async def _take(self, deployment: DeploymentRecord, steps: list[Step]) -> None:
         name, now = deployment.name, self._wall()
@@ -189,22 +189,8 @@ class Reconciler:
         # Of one clock that never goes back while the machine runs, so no earlier controller had a larger number.
         number = max(self.observed.plan + 1, int(self._clock.now() * 1000), last.number + 1 if last else 1)
         self._last = Plan(number, planned, absent)
-        self._remember(number, planned)
+        self._told = decide.told_of(self._told, self._last, self._world.deployments)
         self._say(self._last)
-
-    def _remember(self, number: int, planned: list[PlannedVersion]) -> None:
-        by_name: dict[str, tuple[list[int], list[int]]] = {name: ([], []) for name in self._world.deployments}
-        for version in planned:
-            by_name[version.spec.name][version.live].append(int(version.spec.version[1:]))
-        old, self._told = self._told, {}
-        for name, (candidates, live) in by_name.items():
-            was = old.get(name, decide.NOTHING_TOLD)
-            nothing = not candidates and not live
-            self._told[name] = Told(
-                candidates={one: was.candidates.get(one, number) for one in candidates},
-                live={one: was.live.get(one, number) for one in live},
-                absent_since=(number if was.absent_since is None else was.absent_since) if nothing else None,
-            )
 
     def _spec_of(self, deployment: DeploymentRecord, version: VersionRecord) -> ModelSpec | None:
         try:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from slipway.spec.serve import ModelSpec
 from slipway.store.records import DeploymentRecord, VersionRecord
-from slipway.wire.messages import PlannedVersion, VersionSeen
+from slipway.wire.messages import Plan, PlannedVersion, VersionSeen
 
 PENDING, FETCHING, FETCHED, KEPT, FAILED, RETIRED = "pending", "fetching", "fetched", "kept", "failed", "retired"
 """States of a version in the store. KEPT: it runs beside the live one for those who ask for it by name, until the
@@ -115,6 +115,30 @@ def plan_of(
         if not any(version.live for version in runs):
             absent[deployment.name] = why_absent(deployment, of_it)
     return planned, absent
+
+
+def told_of(before: Mapping[str, Told], plan: Plan, names: Iterable[str]) -> dict[str, Told]:
+    """What has been told once `plan` is, to each deployment of `names`."""
+    by_name: dict[str, tuple[list[int], list[int]]] = {name: ([], []) for name in names}
+    for version in plan.versions:
+        by_name[version.spec.name][version.live].append(int(version.spec.version[1:]))
+    told = {}
+    for name, (candidates, live) in by_name.items():
+        was = before.get(name, NOTHING_TOLD)
+        nothing = not candidates and not live
+        told[name] = Told(
+            candidates={one: was.candidates.get(one, plan.number) for one in candidates},
+            live={one: was.live.get(one, plan.number) for one in live},
+            absent_since=(plan.number if was.absent_since is None else was.absent_since) if nothing else None,
+        )
+    return told
+
+
+def told_to(name: str, told: Mapping[str, Told], last: Plan | None) -> Told:
+    """What was told of a deployment. One that came after the last plan, and made no other necessary, is not in it."""
+    if last is None:
+        return NOTHING_TOLD
+    return told.get(name) or Told(absent_since=last.number)
 
 
 def why_absent(deployment: DeploymentRecord, versions: Iterable[VersionRecord]) -> str:

@@ -143,6 +143,7 @@ def _identity(data_dir: Path) -> str:
     if len(made) < 8:
         made = secrets.token_hex(8)
         beside = path.with_name(f".controller.id.{os.getpid()}")
+        beside.touch(mode=0o600)
         beside.write_text(made + "\n")
         beside.replace(path)
     return f"{socket.gethostname()}/{made}"

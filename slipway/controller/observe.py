@@ -51,11 +51,11 @@ def _versions(before: Observed, after: Observed) -> Iterator[Note]:
     for version in after.versions:
         was = old.pop((version.model, version.version), None)
         name, number = f"{version.model} {version.version}", number_of(version.version)
+        yield from _replicas(was, version)
         if version.stage in STAGES and (was is None or was.stage != version.stage):
             kind, words = STAGES[version.stage]
             data = {"replicas": len(version.replicas), "before": was.stage if was else ""}
             yield Note(kind, words.format(name=name), version.model, number, data)
-        yield from _replicas(was, version)
     for version in old.values():
         name = f"{version.model} {version.version}"
         yield Note(

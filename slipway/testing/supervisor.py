@@ -57,8 +57,8 @@ class FakeVersion:
 
 
 class FakeSupervisor:
-    """`plans` and `accesses`: all that it was told. `follows`: the plan that its gateways follow. `paused`: it hears and
-    moves nothing."""
+    """`plans` and `accesses`: all that it was told. `follows`: the plan that its gateways follow. `paused`: it hears
+    and moves nothing."""
 
     def __init__(self, *, gateways: int = 1) -> None:
         self.plans: list[Plan] = []
