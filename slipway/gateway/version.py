@@ -26,7 +26,8 @@ MAX_FORMS = 4096
 class Version:
     """`engine` is None until a replica was ready once: before that nobody knows the signature.
 
-    `accepting`: the engine, while new requests may go to it. `refused`: answers that met no engine, by (protocol, error code).
+    `accepting`: the engine, while new requests may go to it. `refused`: answers that met no engine, by (protocol, error
+    code).
     """
 
     def __init__(self, routes: VersionRoutes, *, changed: Callable[[], None]) -> None:

@@ -18,9 +18,9 @@ EXIT_ORPHANED = 5
 class ChildPlan(msgspec.Struct, frozen=True):
     """`module` runs as `python -m`; `title` is what `ps` shows, such as `slipway: worker iris v1 #2`.
 
-    `listen`: path of a Unix socket that is bound and listening before the child starts and handed to it, '' for
-    none. So nobody who connects comes too early, and a sandboxed child needs no right to create it. `listeners`: sockets
-    that listen already and outlive the child. `output`: the file that standard output and error are appended to, '' for
+    `listen`: path of a Unix socket that is bound and listening before the child starts and handed to it, '' for none.
+    So nobody who connects comes too early, and a sandboxed child needs no right to create it. `listeners`: sockets that
+    listen already and outlive the child. `output`: the file that standard output and error are appended to, '' for
     those of the parent.
     """
 

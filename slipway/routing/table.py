@@ -22,8 +22,8 @@ def version_order(version: str) -> tuple[int, int, str]:
 class VersionTable(Generic[T]):
     """From (model, version) to whatever serves it. Version '' is the live one; of several the highest.
 
-    `entries`: (model, version, whether it is live, target). `absent`: models that are known though nothing of them runs,
-    and why.
+    `entries`: (model, version, whether it is live, target). `absent`: models that are known though nothing of them
+    runs, and why.
     """
 
     def __init__(

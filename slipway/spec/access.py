@@ -1,4 +1,4 @@
-"""Who may do what, as gateways and controller hear it: hashes and public keys only, nothing that opens a door itself."""
+"""Who may do what, as gateways and controller hear it: hashes and public keys, nothing that opens a door itself."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from slipway.spec.deployment import Auth, RequestLimits
 
 
 class KeyHash(msgspec.Struct, frozen=True):
-    """An API key is `sw_<id>_<secret>`; `hash`: SHA-256 of the whole key, hex. `expires_at`: seconds since 1970, 0 never;
-    a key that was rotated carries the end of its overlap there."""
+    """An API key is `sw_<id>_<secret>`; `hash`: SHA-256 of the whole key, hex. `expires_at`: seconds since 1970, 0
+    never; a key that was rotated carries the end of its overlap there."""
 
     id: str
     name: str
@@ -28,8 +28,8 @@ class UserHash(msgspec.Struct, frozen=True):
 
 class Issuer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whose JWTs are believed. `jwks`: a key set as JSON text, once it has been fetched; `jwks_source`: where from, a
-    URL, a file, or the set itself in the server's configuration. `required`: claims that must be there. `scopes`: given to
-    each token of this issuer, beside those in its own `scope` or `scp` claim. Times in seconds."""
+    URL, a file, or the set itself in the server's configuration. `required`: claims that must be there. `scopes`: given
+    to each token of this issuer, beside those in its own `scope` or `scp` claim. Times in seconds."""
 
     issuer: str
     audience: tuple[str, ...] = ()
@@ -55,9 +55,9 @@ class DeploymentAccess(msgspec.Struct, frozen=True):
 
 
 class Access(msgspec.Struct, frozen=True, tag="access"):
-    """The whole truth; replaces what was before. `required` False: every door is open, and limits hold for all together.
-    `epoch` grows with each change, so that what was verified under an earlier one is verified again. `owner_hash`:
-    SHA-256 of the credential in the data directory."""
+    """The whole truth; replaces what was before. `required` False: every door is open, and limits hold for all
+    together. `epoch` grows with each change, so that what was verified under an earlier one is verified again.
+    `owner_hash`: SHA-256 of the credential in the data directory."""
 
     epoch: int = 0
     required: bool = False
@@ -70,8 +70,8 @@ class Access(msgspec.Struct, frozen=True, tag="access"):
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Somebody whose credential was verified. `kind`: owner, key, user, jwt, certificate, anonymous. `id` is unique over
-    kinds. `claims`: of a JWT. `expires_at`: seconds since 1970 when it has to be verified again; 0 is never."""
+    """Somebody whose credential was verified. `kind`: owner, key, user, jwt, certificate, anonymous. `id` is unique
+    over kinds. `claims`: of a JWT. `expires_at`: seconds since 1970 when it has to be verified again; 0 is never."""
 
     kind: str
     name: str

@@ -103,8 +103,8 @@ class Doors(msgspec.Struct, frozen=True):
 
 
 class ServerSpec(msgspec.Struct, frozen=True):
-    """`keep_going`: at the first start, serve the models that can be loaded though others cannot. `open`: nobody needs a
-    credential, though the doors listen beyond this machine."""
+    """`keep_going`: at the first start, serve the models that can be loaded though others cannot. `open`: nobody needs
+    a credential, though the doors listen beyond this machine."""
 
     models: tuple[ModelSpec, ...]
     doors: Doors = Doors()

@@ -43,8 +43,8 @@ class HeldPort:
         return tuple(self._sockets)
 
     def listen(self) -> None:
-        """Connections wait from now on, for whoever is given the sockets. What is left of those that were closed does not
-        keep the next server from the port, as it inherits that it may be reused."""
+        """Connections wait from now on, for whoever is given the sockets. What is left of those that were closed does
+        not keep the next server from the port, as it inherits that it may be reused."""
         for held in self._sockets:
             held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             held.listen(BACKLOG)

@@ -223,8 +223,8 @@ class Snapshot(msgspec.Struct, tag="snapshot"):
 
 
 class BeginController(msgspec.Struct, tag="begin_controller"):
-    """First to a controller. `addresses`: http, grpc and admin as a client calls them. `adopt`: what `slipway serve` runs
-    already; a store that is empty takes it over. The listening socket of the admin door comes with the process."""
+    """First to a controller. `addresses`: http, grpc and admin as a client calls them. `adopt`: what `slipway serve`
+    runs already; a store that is empty takes it over. The listening socket of the admin door comes with the process."""
 
     config: ServerConfig
     data_dir: str
@@ -277,8 +277,8 @@ class ReplicaSeen(msgspec.Struct):
 
 class VersionSeen(msgspec.Struct):
     """`stage`: loading (not every replica was ready yet), probing (gateways try it), ready (every gateway got an answer
-    from it), leaving (it finishes what it accepted). `error_code`, `error`: why its load or probe failed for the first time,
-    the model's own words; it is tried again until the plan drops it. `live`: the gateways were told so."""
+    from it), leaving (it finishes what it accepted). `error_code`, `error`: why its load or probe failed for the first
+    time, the model's own words; it is tried again until the plan drops it. `live`: the gateways were told so."""
 
     model: str
     version: str
@@ -326,8 +326,8 @@ class Metrics(msgspec.Struct, tag="metrics"):
 
 
 class AccessSeen(msgspec.Struct, tag="access_seen"):
-    """From a gateway, at most once a second and only where there is something: who was let in (Caller.id to seconds since
-    1970) and who was not: (kind of failure, credential's prefix or name, address of the peer) to how often."""
+    """From a gateway, at most once a second and only where there is something: who was let in (Caller.id to seconds
+    since 1970) and who was not: (kind of failure, credential's prefix or name, address of the peer) to how often."""
 
     used: dict[str, float] = {}
     refused: list[tuple[str, str, str, int]] = []
