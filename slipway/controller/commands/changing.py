@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from slipway.controller import decide
+from slipway.controller.commands.grants import check_grants
 from slipway.controller.commands.office import author
 from slipway.controller.commands.reading import ReadingCommands
 from slipway.controller.events import Note
@@ -85,7 +86,10 @@ class ChangingCommands(ReadingCommands):
             if goal.number == old.target:
                 return self._shown(old, change="unchanged")
             comes_from = await asyncio.to_thread(self._where_from, goal)
-            spec = spec_to_json(with_settings(spec_from_json(old.spec), goal.settings))
+            before = spec_from_json(old.spec)
+            after = with_settings(before, goal.settings)
+            check_grants(after, before, caller)
+            spec = spec_to_json(after)
             changes = [f"version: v{old.target or old.live} → v{goal.number}"]
 
             def also(store: Store) -> None:

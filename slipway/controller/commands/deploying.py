@@ -8,6 +8,7 @@ from typing import Any
 
 from slipway.controller import view
 from slipway.controller.commands.changing import ChangingCommands
+from slipway.controller.commands.grants import check_grants
 from slipway.controller.commands.office import author
 from slipway.controller.commands.sources import Settled, Sources
 from slipway.controller.events import Note
@@ -65,6 +66,7 @@ class DeployCommands(ChangingCommands):
             _check_revision(name, old, expected_revision)
             if old is not None and old.deleting:
                 raise Conflict(f"{name!r} is being deleted; deploy it again when it is gone, in a moment")
+            check_grants(spec, None if old is None else spec_from_json(old.spec), caller)
             self._check_secrets(spec)
             sources = Sources(self._specs, host=self._begin.config.host)
             settled = await sources.settle(spec, artifact=artifact, dry_run=dry_run, caller=caller)
