@@ -218,11 +218,12 @@ class Gateways:
         self.publish()
 
     async def probe(self, model: str, version: str) -> SlipwayError | None:
-        """Whether it answers through every gateway that is ready; else the first error."""
+        """Whether it answers through every gateway that is ready; else the first error. Where none is ready it waits: a
+        gateway that died says nothing about a version."""
+        while not any(gateway.ready for gateway in self.all):
+            await asyncio.sleep(QUIET_EVERY_S)
         self._number += 1
         probes = [gateway.probe(Probe(self._number, model, version)) for gateway in self.all if gateway.ready]
-        if not probes:
-            return NotReady("no gateway is ready to try it")
         done, late = await asyncio.wait(probes, timeout=PROBE_WITHIN_S)
         for answer in late:
             answer.cancel()
@@ -232,7 +233,9 @@ class Gateways:
             return ERRORS.get(failed.code, NotReady)(
                 f"model {model!r} {version}: the trial request failed: {failed.message}"
             )
-        if late or not answers:
+        if not answers and not late:
+            return NotReady(f"model {model!r} {version}: the gateways ended during the trial request")
+        if late:
             return NotReady(f"model {model!r} {version}: no answer to the trial request within {PROBE_WITHIN_S:g} s")
         return None
 

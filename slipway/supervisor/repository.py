@@ -13,13 +13,15 @@ from collections.abc import Awaitable, Callable, Coroutine
 from difflib import get_close_matches
 
 from slipway.clock import Clock
-from slipway.errors import NotFound, SlipwayError
+from slipway.errors import NotFound, SlipwayError, Unavailable
 from slipway.spec.serve import ModelSpec
 from slipway.supervisor.shelf import Shelf
 from slipway.supervisor.version import Replica, Version
 from slipway.wire.messages import Plan, PlannedVersion, RepositoryChange, RepositoryChanged, Routes
 
 PROBE_AGAIN_S = 1.0
+PROBE_TRIES = 3
+"""A trial that met no replica, or lost it, says nothing about the model, unless that happens again and again."""
 
 Key = tuple[str, str]
 
@@ -120,8 +122,12 @@ class Repository:
         shelf.trying = False
         shelf.try_at = self._clock.now() + PROBE_AGAIN_S
         if shelf.current is load and not shelf.going:
+            shelf.tries += 1
             shelf.tried = error is None
-            shelf.trouble = None if error is None else shelf.trouble or error
+            if error is None:
+                shelf.trouble, shelf.tries = None, 0
+            elif not isinstance(error, Unavailable) or shelf.tries >= PROBE_TRIES:
+                shelf.trouble = shelf.trouble or error
         self._changed()
 
     async def _take_down(self, shelf: Shelf) -> None:
@@ -142,7 +148,7 @@ class Repository:
                 self._shelves.pop(shelf.key, None)
             else:
                 shelf.current = self._make(shelf.spec, generation, self._serves)
-                shelf.tried, shelf.trouble = False, None
+                shelf.tried, shelf.tries, shelf.trouble = False, 0, None
             self._changed()
 
     async def _shrink(self, surplus: list[Replica]) -> None:

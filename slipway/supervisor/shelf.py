@@ -32,6 +32,7 @@ class Shelf:
         self.going = False
         self.tried = tried
         self.trying = False
+        self.tries = 0
         self.try_at = 0.0
         self.trouble: SlipwayError | None = None
         self.current: Version | None = None

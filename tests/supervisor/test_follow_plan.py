@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable
 
 import msgspec
+import pytest
 from house_stage import IDLE, Stage, model_of, run, stage_of
 
 from slipway.monitor.metrics import INFLIGHT_REQUESTS
@@ -183,6 +184,37 @@ def test_a_version_that_is_wanted_back_while_it_ends_gets_a_new_load() -> None:
     playing(scene)
 
 
+def test_a_version_waits_for_a_gateway_that_can_try_it() -> None:
+    async def scene(play: Play) -> None:
+        play.house.repository.follow(plan_of(1, (V1, True)))
+        await play.until(lambda: play.has_worker("v1"))
+        (gateway,) = play.stage.children("gateway")
+        gateway.exit(-9)
+        await play.until(lambda: not gateway.running)
+        await play.stage.ready(play.worker("v1"))
+        await play.until(lambda: play.stage.children("gateway"))
+        assert (play.version("v1").stage, play.version("v1").error) == ("probing", "")
+        await play.stage.ready(play.stage.children("gateway")[0])
+        await play.until(lambda: play.version("v1").stage == "ready")
+        assert play.probed == ["v1"]
+
+    playing(scene)
+
+
+@pytest.mark.parametrize(("losses", "stage"), [(2, "ready"), (3, "probing")])
+def test_a_trial_that_loses_its_replica_is_made_again_but_not_for_ever(losses: int, stage: str) -> None:
+    async def scene(play: Play) -> None:
+        play.refusals = [Probed(0, "replica_lost", "the replica died")] * losses
+        play.house.repository.follow(plan_of(1, (V1, True)))
+        await play.until(lambda: play.has_worker("v1"))
+        await play.stage.ready(play.worker("v1"))
+        await play.until(lambda: play.version("v1").stage == "ready" or play.version("v1").error)
+        assert play.version("v1").stage == stage
+        assert ("the replica died" in play.version("v1").error) is (stage == "probing")
+
+    playing(scene)
+
+
 def test_a_version_that_cannot_load_says_so_and_the_others_go_on() -> None:
     async def scene(play: Play) -> None:
         await play.bring_up(1, V1, live=True)
@@ -281,7 +313,10 @@ def test_what_is_secret_reaches_the_worker_and_no_gateway() -> None:
     async def scene(play: Play) -> None:
         secret = msgspec.structs.replace(V1, environment={"TOKEN": "hush"})
         await play.bring_up(1, secret, live=True)
-        assert play.worker("v1").plan.environment["TOKEN"] == "hush"
+        worker = play.worker("v1")
+        (begin,) = [message for message in play.stage.heard(worker) if isinstance(message, BeginWorker)]
+        assert begin.spec.environment == {"TOKEN": "hush"}
+        assert "TOKEN" not in worker.plan.environment  # which /proc shows for as long as it lives
         (gateway,) = play.stage.children("gateway")
         said: list[ControlMessage] = [*play.stage.heard(gateway), play.stage.seen()]
         assert not any(b"hush" in msgspec.msgpack.encode(message) for message in said)
