@@ -18,6 +18,7 @@ CONTROL_FD = "SLIPWAY_CONTROL_FD"
 LISTEN_FDS = "SLIPWAY_LISTEN_FDS"
 TITLE = "SLIPWAY_TITLE"
 PARENT_PID = "SLIPWAY_PARENT_PID"
+OWN_VARIABLES = "SLIPWAY_"
 
 BACKLOG = 64
 PR_SET_PDEATHSIG = 1
@@ -73,7 +74,9 @@ class LocalLauncher:
 
     def launch(self, plan: ChildPlan) -> LocalChild:
         ours, theirs = socket.socketpair()
-        environment = os.environ | plan.environment
+        # What is set for our own command line (SLIPWAY_KEY, SLIPWAY_DATABASE) is not for the code that a model brings.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(OWN_VARIABLES)}
+        environment = inherited | plan.environment
         with contextlib.ExitStack() as ends:
             ends.enter_context(theirs)
             try:

@@ -106,12 +106,15 @@ class Replica:
         self._socket, self._scratch = self._folder.next_socket(), self._folder.next_scratch()
         self._past_cpu_s += self.beat.cpu_s
         self.beat, self.facts, self.load = Beat(busy_s=0.0, batches=0, rss_bytes=0, cpu_s=0.0), None, 0.0
-        environment = {name: str(self.threads) for name in THREAD_VARIABLES if name not in os.environ}
+        threads = {name: str(self.threads) for name in THREAD_VARIABLES if name not in os.environ}
+        given, shut = self.spec.environment, self.spec.replicas.sandbox
+        # PYTHONPATH, LD_PRELOAD and their like run code before a sandbox can shut: into one, variables come afterwards.
+        early = {name: value for name, value in given.items() if not shut or name in THREAD_VARIABLES}
         return ChildPlan(
             module=WORKER_MODULE,
             title=f"slipway: {self.post.name}",
             listen=self._socket,
-            environment=environment | self.spec.environment,
+            environment=threads | early,
             output=self._output,
         )
 
@@ -121,7 +124,7 @@ class Replica:
             step_back(self.post.pid)
         as_json, level = self._logs
         return BeginWorker(
-            spec=msgspec.structs.replace(self.spec, environment={}),  # it has them, and a secret is not told twice
+            spec=self.spec if self.spec.replicas.sandbox else msgspec.structs.replace(self.spec, environment={}),
             index=self.index,
             generation=generation,
             scratch=self._scratch,

@@ -1,8 +1,9 @@
 """From an order to a replica that is ready: shut the sandbox, then load, then warm up.
 
-The order of steps is the point. The environment comes first, since numerical libraries read it when they are
-imported; the sandbox second, before anything of the model, and before any library could start a thread that would
-stay outside; frameworks and model last.
+The order of steps is the point. How many threads there may be comes first, since numerical libraries read it when they
+are imported; the sandbox second, before anything of the model, and before any library could start a thread that would
+stay outside; then the environment that its spec gives it, of which some names (PYTHONPATH, LD_PRELOAD, OPENSSL_CONF)
+can make a process run any code; frameworks and model last.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import gc
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,6 +66,17 @@ def replica_environment(begin: BeginWorker) -> dict[str, str]:
     return {"TMPDIR": begin.scratch, "PYTHONDONTWRITEBYTECODE": "1", **caches, **threads}
 
 
+def _take_environment(begin: BeginWorker) -> None:
+    """What the spec says, but for what is the replica's own. Nothing of it shows in /proc/PID/environ."""
+    given = begin.spec.environment
+    os.environ.update(given)
+    os.environ.update(replica_environment(begin))
+    if "TZ" in given:
+        time.tzset()
+    places = [place for place in given.get("PYTHONPATH", "").split(os.pathsep) if place.startswith("/")]
+    sys.path[:0] = places
+
+
 def start(begin: BeginWorker, *, progress: Callable[[str], None]) -> Started:
     """Raises SetupError, and whatever the model's own code raises while it is loaded."""
     progress("import")
@@ -79,6 +92,7 @@ def start(begin: BeginWorker, *, progress: Callable[[str], None]) -> Started:
         sys.path.insert(0, around.working)
     plan = plan_sandbox(spec.replicas, scratch=begin.scratch, around=around)
     achieved = apply(plan)
+    _take_environment(begin)
     Path(begin.scratch, "cache").mkdir(exist_ok=True)
     progress("load")
     options = LoadOptions(

@@ -86,6 +86,16 @@ def test_a_child_has_its_title_its_environment_and_a_line(launch: Launch) -> Non
     assert shown.stdout.strip() == "slipway: test #7"
 
 
+def test_a_child_does_not_inherit_what_was_set_for_our_command_line(
+    launch: Launch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLIPWAY_KEY", "sw_abcdefgh_secret")
+    monkeypatch.setenv("SLIPWAY_DATABASE", "postgresql://slipway:secret@host/slipway")
+    monkeypatch.setenv("COLOUR", "teal")
+    child = launch("control.say(Progress(','.join(sorted(k for k in os.environ if k[:7] in ('SLIPWAY', 'COLOUR')))))")
+    assert said(child) == "COLOUR"
+
+
 def test_nobody_comes_too_early_for_the_listening_socket(launch: Launch, tmp_path: Path) -> None:
     path = str(tmp_path / "door")
     child = launch("link, _ = listeners[0].accept(); link.sendall(b'welcome'); control.hear()", listen=path)

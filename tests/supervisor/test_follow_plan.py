@@ -314,8 +314,7 @@ def test_what_is_secret_reaches_the_worker_and_no_gateway() -> None:
         secret = msgspec.structs.replace(V1, environment={"TOKEN": "hush"})
         await play.bring_up(1, secret, live=True)
         worker = play.worker("v1")
-        (begin,) = [message for message in play.stage.heard(worker) if isinstance(message, BeginWorker)]
-        assert begin.spec.environment == {"TOKEN": "hush"}
+        assert play.stage.begin(worker).spec.environment == {"TOKEN": "hush"}
         assert "TOKEN" not in worker.plan.environment  # which /proc shows for as long as it lives
         (gateway,) = play.stage.children("gateway")
         said: list[ControlMessage] = [*play.stage.heard(gateway), play.stage.seen()]
