@@ -1,5 +1,5 @@
-"""A real controller (real decisions, SQLite, artifacts on disk) with its API on a real port, and a supervisor that only
-says that everything it was told to run runs. It lives in a thread with a loop of its own."""
+"""A real controller (real decisions, SQLite, artifacts on disk) with its API on a real port, and a supervisor that runs
+nothing. It lives in a thread with a loop of its own."""
 
 from __future__ import annotations
 
@@ -20,63 +20,12 @@ from slipway.controller.api.app import make_app
 from slipway.controller.api.listening import serve
 from slipway.controller.core import Controller
 from slipway.spec.server import Authentication, ServerConfig
-from slipway.wire.messages import (
-    BeginController,
-    ControlMessage,
-    GatewaySeen,
-    Metrics,
-    MetricsRequest,
-    Observed,
-    Plan,
-    ReplicaSeen,
-    VersionSeen,
-)
+from slipway.testing.supervisor import FakeSupervisor
+from slipway.wire.messages import BeginController
 
 T = TypeVar("T")
 
 READY_S = 20.0
-
-
-class EasySupervisor:
-    """`broken`: models whose versions fail to load, with the words of the model. `slow`: those that never get ready."""
-
-    def __init__(self) -> None:
-        self.heard: Callable[[ControlMessage], None] = lambda _: None
-        self.broken: dict[str, str] = {}
-        self.slow: set[str] = set()
-        self._plan = Plan(0, [])
-
-    def say(self, message: ControlMessage) -> None:
-        loop = asyncio.get_running_loop()
-        if isinstance(message, Plan):
-            self._plan = message
-            loop.call_soon(self.observe)
-        elif isinstance(message, MetricsRequest):
-            loop.call_soon(self.heard, Metrics(message.number, []))
-
-    def observe(self) -> None:
-        versions = [
-            self._version(planned.spec.name, planned.spec.version, planned.live) for planned in self._plan.versions
-        ]
-        gateway = GatewaySeen(1, 1, 1, "ready", 0, "", 1, 0.1)
-        self.heard(Observed(self._plan.number, versions, [gateway], False))
-
-    def _version(self, name: str, version: str, live: bool) -> VersionSeen:
-        error = self.broken.get(name, "")
-        stage = "loading" if error or name in self.slow else "ready"
-        state = "ready" if stage == "ready" else "starting"
-        replica = ReplicaSeen(1, 1, 7, state, stage, 0, "", "", 1, "full", 1, 0.1, 0.1, 0.0, 0)
-        return VersionSeen(
-            model=name,
-            version=version,
-            stage=stage,
-            live=live and stage == "ready",
-            wanted=True,
-            error_code="load_failure" if error else "",
-            error=error,
-            facts=None,
-            replicas=[replica],
-        )
 
 
 class Stand:
@@ -85,7 +34,7 @@ class Stand:
     def __init__(self, folder: Path, *, required: bool | None, port: int = 0) -> None:
         self.folder = folder
         self.owner_key = new_owner_key()
-        self.supervisor = EasySupervisor()
+        self.supervisor = FakeSupervisor()
         self._required = required
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
@@ -113,17 +62,17 @@ class Stand:
         )
 
     async def live(self) -> None:
-        controller = self.controller = Controller(self.begin(), say=self.supervisor.say, clock=SystemClock())
-        self.supervisor.heard = controller.heard
+        controller = self.controller = Controller(self.begin(), say=self.supervisor.heard, clock=SystemClock())
         self.app = make_app(controller.commands, seal_key=b"k" * 32, own_hosts=["slipway.example"])
         deciding = asyncio.ensure_future(controller.run())
-        self.supervisor.observe()
+        self.supervisor.attach(controller.heard)
         serving = asyncio.ensure_future(serve(self.app, listeners=[self._listener], stop=self._stop))
         self._up.set()
         await asyncio.wait([deciding, serving], return_when=asyncio.FIRST_COMPLETED)
         deciding.cancel()
         await asyncio.gather(deciding, return_exceptions=True)
         await serving
+        self.supervisor.detach()
         await controller.close()
 
     def run(self) -> None:

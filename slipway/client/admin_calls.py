@@ -88,6 +88,7 @@ class AdminCalls:
         return self.pages(_deployment(name, "/versions"), Version)
 
     def version(self, name: str, version: str) -> AdminTalk[Version]:
+        """One, such as `v3`."""
         return self.get(_deployment(name, f"/versions/{part('version', version)}"), Version)
 
     def history(self, name: str, *, limit: int = 100) -> AdminTalk[list[Revision]]:
@@ -112,6 +113,7 @@ class AdminCalls:
         return self._act(name, "stop", None, expected_revision)
 
     def start(self, name: str, *, expected_revision: int | None = None) -> AdminTalk[Deployment]:
+        """Run it again, as it was."""
         return self._act(name, "start", None, expected_revision)
 
     def logs(self, name: str, *, version: str = "", tail: int = 100) -> AdminTalk[str]:
@@ -129,6 +131,7 @@ class AdminCalls:
     # --- artifacts -------------------------------------------------------------------------------------------------
 
     def artifacts(self) -> AdminTalk[list[Artifact]]:
+        """All that are kept."""
         return self.pages("/artifacts", Artifact)
 
     def artifact(self, digest: str) -> AdminTalk[Artifact]:
@@ -138,6 +141,7 @@ class AdminCalls:
     # --- who may do what -------------------------------------------------------------------------------------------
 
     def keys(self) -> AdminTalk[list[Key]]:
+        """All, without what makes them keys; those that are revoked or expired too."""
         return self.pages("/keys", Key)
 
     def create_key(self, name: str, *, scopes: Sequence[str], expires_in_s: float | None = None) -> AdminTalk[Key]:
@@ -153,6 +157,7 @@ class AdminCalls:
         return self.send("DELETE", f"/keys/{part('key', key_id)}", Key)
 
     def users(self) -> AdminTalk[list[User]]:
+        """Of basic auth."""
         return self.pages("/users", User)
 
     def put_user(self, name: str, *, password: str, scopes: Sequence[str]) -> AdminTalk[User]:
@@ -160,6 +165,7 @@ class AdminCalls:
         return self.send("PUT", f"/users/{part('user', name)}", User, {"password": password, "scopes": list(scopes)})
 
     def delete_user(self, name: str) -> AdminTalk[None]:
+        """Nobody comes in by this name any more, at once."""
         return self._remove(f"/users/{part('user', name)}")
 
     def secrets(self) -> AdminTalk[list[Secret]]:

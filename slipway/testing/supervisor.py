@@ -219,7 +219,9 @@ class FakeSupervisor:
         return [first + number for number in range(count)]
 
     def _play(self) -> None:
-        if self._tell is not None and self._due is None:
+        if self._tell is not None:
+            if self._due is not None:
+                self._due.cancel()  # it may be a second away
             self._due = asyncio.get_running_loop().call_later(0, self._turn)
 
     def _turn(self) -> None:

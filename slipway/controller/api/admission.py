@@ -19,7 +19,7 @@ from starlette.types import Scope
 
 from slipway.auth.credentials import MISSING, Credentials, collect
 from slipway.auth.verify import Verifier
-from slipway.errors import Forbidden, MalformedRequest, Unauthenticated
+from slipway.errors import Forbidden, MalformedRequest, StoreUnavailable, Unauthenticated
 from slipway.spec.access import Access, Caller
 
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -30,21 +30,38 @@ _TRICK = re.compile(rb"%(?:2[fF]|5[cC]|0[0-9a-fA-F]|1[0-9a-fA-F]|7[fF])|\\|[\x00
 
 
 class Admission:
-    """`access`: who may do what, as of now. `own_hosts`: names that this door is known by, beside loopback's."""
+    """`access`: who may do what, as of now; `is_whole` False: it cannot be known yet, but for the owner. `own_hosts`:
+    names that this door is known by, beside loopback's."""
 
-    def __init__(self, access: Callable[[], Access], *, own_hosts: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        access: Callable[[], Access],
+        *,
+        is_whole: Callable[[], bool] = lambda: True,
+        own_hosts: Iterable[str] = (),
+    ) -> None:
         self._access = access
+        self._is_whole = is_whole
         self._known = access()
         self._own_hosts = frozenset(host.lower() for host in own_hosts if host)
         self.verifier = Verifier(self._known)
 
     async def caller(self, scope: Scope) -> Caller:
-        """Raises Unauthenticated, also for nobody where somebody is required; RateLimited; Overloaded."""
+        """Raises Unauthenticated, also for nobody where somebody is required; RateLimited; Overloaded; and
+        StoreUnavailable where a credential that may be good cannot be looked up yet: 401 would be the last word."""
         credentials = self._credentials(scope)
+        if not self._is_whole():
+            return await self._owner(credentials)
         caller = await self._verify(credentials)
         if caller.kind == "anonymous" and self._known.required:
             raise Unauthenticated(MISSING)
         return caller
+
+    async def _owner(self, credentials: Credentials) -> Caller:
+        self._follow()
+        if f"{credentials.authorization} {credentials.api_key}".count("sw_owner_") == 1:
+            return self.verifier.verify(credentials, now=time.time())
+        raise StoreUnavailable("who may come in is not known yet: the store was not read", retry_after_s=1.0)
 
     async def _verify(self, credentials: Credentials) -> Caller:
         self._follow()

@@ -29,7 +29,7 @@ def make_app(commands: Commands, *, seal_key: bytes, own_hosts: Iterable[str] = 
     """`seal_key`: 32 bytes, with which answers are sealed that may be given again. `own_hosts`: names by which this
     door is called, beside those of loopback, where it needs no credential. `app.state.desk` is its Desk: set `closing`
     there to end streams, before the server is ended."""
-    admission = Admission(lambda: commands.access, own_hosts=own_hosts)
+    admission = Admission(lambda: commands.access, is_whole=lambda: commands.knows_callers, own_hosts=own_hosts)
     desk = Desk(commands=commands, admission=admission, repeats=Repeats(commands, seal_key=seal_key))
 
     @contextlib.asynccontextmanager

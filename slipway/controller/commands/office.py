@@ -59,6 +59,11 @@ class Office:
         store was read once, nobody may but the owner of the data directory."""
         return self._keeper.access or Access(required=True, owner_hash=self._begin.owner_hash)
 
+    @property
+    def knows_callers(self) -> bool:
+        """False before the store was read once: a good key could not be told from a bad one."""
+        return self._keeper.access is not None
+
     def check_leading(self) -> None:
         """Raises NotLeader, naming who leads. Each verb that changes something does so itself."""
         self._leadership.check()
@@ -70,7 +75,8 @@ class Office:
     def _may_look(self) -> None:
         """Raises StoreUnavailable where the store was never read."""
         if not self._world.known:
-            raise StoreUnavailable("the store has not been read yet; ask again in a moment", retry_after_s=1.0)
+            why = self._store.why_not or self._leadership.trouble or "ask again in a moment"
+            raise StoreUnavailable(f"the store has not been read yet. {why}", retry_after_s=1.0)
 
 
 def author(caller: Caller) -> str:

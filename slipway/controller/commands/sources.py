@@ -82,8 +82,9 @@ class Sources:
                     "no artifact; leave them away, or name a file: file.py:Class"
                 )
         elif artifact:
-            files = self._complete(artifact)
-            check_pin(files, spec.digest, spec.model)
+            files = self._promised(artifact) if dry_run else self._complete(artifact)
+            if files or not dry_run:
+                check_pin(files, spec.digest, spec.model)
             settled.digest, settled.size_bytes = artifact, sum(file.size_bytes for file in files)
         elif source.kind == "url":
             settled.state = decide.PENDING
@@ -104,10 +105,18 @@ class Sources:
         artifacts.commit(digest)
         return list(found.files)
 
+    def _promised(self, digest: str) -> list[Any]:
+        """For a dry run: it may be sent only when it is meant, so that its digest is all that is known of it."""
+        try:
+            return list(self._specs.artifacts.get(digest).files)
+        except NotFound:
+            return []
+
     def _settle_file(self, name: str, source: str, dry_run: bool, caller: Caller) -> str:
         """Its digest. What a URL holds is fetched here and now: such files are small beside a model."""
         if source.startswith(DIGEST):
-            self._complete(source)
+            if not dry_run:
+                self._complete(source)
             return source
         if read_source(source).kind == "url":
             return source if dry_run else self._specs.artifacts.fetch(source).digest
