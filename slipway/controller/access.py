@@ -110,11 +110,14 @@ class AccessKeeper:
         self._used: dict[str, float] = {}
         self._refused: dict[tuple[str, str, str], int] = {}
         self._known = False
+        self.stale = False
+        """It changed in the store, and could not be read since."""
 
     async def refresh(self) -> None:
         """Read keys and users, and tell what changed. Raises StoreUnavailable."""
+        self.stale = True
         self.keys, self.users = await self._store.call(lambda store: (store.keys(), store.users()))
-        self._known = True
+        self._known, self.stale = True, False
         self.tell()
 
     def tell(self) -> None:

@@ -95,7 +95,8 @@ class Reconciler:
     async def run(self) -> None:
         while True:
             try:
-                await asyncio.wait_for(self._wake.wait(), TICK_S)
+                async with asyncio.timeout(TICK_S):  # wait_for of Python 3.11 may swallow that it is cancelled
+                    await self._wake.wait()
             except TimeoutError:
                 self._dirty.update(self._world.deployments)
             self._wake.clear()

@@ -67,7 +67,6 @@ class Controller:
             data_dir=data_dir,
             clock=clock,
             gained=self._gained,
-            lost=self._lost,
         )
         self.ledger = Ledger(self.store, self.world, self.events, self.leadership)
         self.specs = SpecMaker(artifacts_folder=begin.artifacts, data_dir=data_dir)
@@ -143,7 +142,7 @@ class Controller:
             self.keeper.watch_issuers(),
             self.keeper.write_seen(leading=self._leads),
             self.janitor.run(),
-            self._stand_by(),
+            self._keep_up(),
         ]
         async with asyncio.TaskGroup() as group:
             for job in jobs:
@@ -176,9 +175,6 @@ class Controller:
             [Note("controller.leading", "this controller decides from now on", data={"by": self._begin.addresses[2]})]
         )
 
-    def _lost(self) -> None:
-        self.events.add([])
-
     async def _read_everything(self) -> None:
         await self.events.begin()
         await self.ledger.refresh()
@@ -199,13 +195,16 @@ class Controller:
         await self.ledger.call(lambda store: store.add_key(record, now=now, actor="controller"))
         print(FIRST_KEY.format(text=text, id=record.id), file=sys.stderr, flush=True)
 
-    async def _stand_by(self) -> None:
-        """While another leads: know what it changed, for those who ask, and for the doors of this machine."""
+    async def _keep_up(self) -> None:
+        """While another leads: know what it changed, for those who ask, and for the doors of this machine. And while
+        this one leads: know what became of a change whose end the database did not tell; a key may be revoked by it."""
         while True:
             await asyncio.sleep(STANDBY_S)
-            if not self.leadership.standing_by:
-                continue
             try:
+                if not self.leadership.standing_by:
+                    if self.leadership.leading and (self.world.stale or self.keeper.stale):
+                        await self._read_everything()
+                    continue
                 first = not self.world.known
                 if first:
                     await self._read_everything()
@@ -213,6 +212,6 @@ class Controller:
                     await self._read_everything()
                     self.keeper.tell()
             except (StoreUnavailable, NotLeader) as error:
-                logger.debug("standing by without the store: %s", error.message)
+                logger.debug("what the store holds is not known now: %s", error.message)
             except Exception:
-                logger.exception("standing by failed")
+                logger.exception("reading what changed failed")

@@ -46,6 +46,7 @@ class EventBook:
         self._recent: deque[Event] = deque(maxlen=IN_MEMORY)
         self._floor = 0  # everything after this is in `_recent`
         self.last = 0
+        self._past = 0  # how often what was told came to nothing
         self._pulse = asyncio.Event()
         self._waiting: deque[tuple[Note, float]] = deque(maxlen=MOST_WAITING)
         self._something = asyncio.Event()
@@ -89,8 +90,13 @@ class EventBook:
 
     async def begin(self) -> None:
         """Find out where the store's events end."""
-        newest = await self._store.call(lambda store: store.events(limit=1))
-        self.last = self._floor = max(self.last, newest[-1].id if newest else 0)
+        found = await self._store.call(lambda store: store.events(limit=1))
+        newest = found[-1].id if found else 0
+        if newest < self.last:  # a backup was put in the store's place
+            self._recent.clear()
+            self._past += 1
+            self._beat()
+        self.last = self._floor = newest
 
     async def run(self) -> None:
         """Write what waits, for ever."""
@@ -123,8 +129,10 @@ class EventBook:
 
     async def subscribe(self, *, deployment: str, after: int | None) -> AsyncIterator[Event]:
         """A slow reader costs nothing but its place: what it missed it gets from memory, or from the store."""
-        last = self.last if after is None else after
+        last, past = self.last if after is None else after, self._past
         while True:
+            if past != self._past:
+                last, past = min(last, self.last), self._past
             pulse = self._pulse
             found = await self._after(last, deployment)
             for event in found:

@@ -39,18 +39,18 @@ class Leadership:
         data_dir: Path,
         clock: Clock,
         gained: Callable[[], Awaitable[None]],
-        lost: Callable[[], None],
     ) -> None:
         self._store = store
         self._clock = clock
         self._gained = gained
-        self._lost = lost
         self._address = address
         self._data_dir = data_dir
         self._me = ""
         self._until = 0.0
         self._epoch: int | None = None
-        self._led = False
+        self._anew = False  # what was read is of another file, or of another time
+        self.trouble = ""
+        """Why the lease could not be taken or renewed when that was tried last."""
         self.lease: Lease | None = None
 
     @property
@@ -64,25 +64,31 @@ class Leadership:
 
     def check(self) -> None:
         """Raises NotLeader naming who leads, or StoreUnavailable while nobody can know."""
+        refusal = self.refusal()
+        if refusal is not None:
+            raise refusal
+
+    def refusal(self) -> SlipwayError | None:
+        """Why nothing can be changed here now; None: it can."""
         if self.leading:
-            return
+            return None
+        trouble = self.trouble or self._store.why_not
+        if trouble:
+            return StoreUnavailable(f"nothing can be changed now, and what runs goes on. {trouble}",
+                                    retry_after_s=EVERY_S)  # fmt: skip
         if self.lease is not None and self.standing_by:
             where = self.lease.holder.partition(" ")[0]
-            raise NotLeader(
+            return NotLeader(
                 f"this controller stands by and only reads; {where} leads: ask there", retry_after_s=EVERY_S
             )
-        if not self._led:
-            why = "this controller has just begun, and reads the store; ask again in a moment"
-        else:
-            why = "the database has not been reached for a while, so nothing can be changed; what runs goes on"
-        raise StoreUnavailable(why, retry_after_s=EVERY_S)
+        why = "this controller has just begun, and reads the store; ask again in a moment"
+        return StoreUnavailable(why, retry_after_s=EVERY_S)
 
     def step_down(self) -> None:
         """A write was refused: another leads by now."""
         if self._epoch is not None:
             self._epoch = None
             logger.warning("this controller leads no more")
-            self._lost()
 
     async def run(self) -> None:
         await self._store.opened.wait()
@@ -90,28 +96,34 @@ class Leadership:
             try:
                 await self.look()
             except StoreUnavailable as error:
-                logger.debug("the lease could not be renewed: %s", error.message)
+                self._worry(error)
                 if self._epoch is not None and not self.leading:
                     self.step_down()
             except SlipwayError as error:
-                logger.error("this controller cannot lead yet: %s", error.message)
+                self._worry(error)
             except Exception:
                 logger.exception("this controller cannot lead yet")
             await asyncio.sleep(EVERY_S)
+
+    def _worry(self, error: SlipwayError) -> None:
+        """Told once, and not every other second for as long as it lasts."""
+        if error.message != self.trouble:
+            logger.error("this controller cannot lead: %s", error.message)
+        self.trouble = error.message
 
     async def look(self) -> None:
         """Take or renew the lease once."""
         asked = self._clock.now()
         lease = await self._store.call(self._take)
-        self.lease = lease
+        self.lease, self.trouble = lease, ""
         if lease.holder != self._me:
             self.step_down()
             return
         self._until = asked + TTL_S
-        if lease.epoch != self._epoch:
+        if lease.epoch != self._epoch or self._anew:
             self._epoch = None
             await self._gained()
-            self._epoch, self._led = lease.epoch, True
+            self._epoch = lease.epoch
             logger.info("this controller leads", extra={"fields": {"epoch": lease.epoch}})
 
     async def release(self) -> None:
@@ -129,6 +141,7 @@ class Leadership:
             store.release_lease(lease.holder)
             lease = store.lease(holder=self._me, ttl_s=TTL_S)
         if lease.holder == self._me:
+            self._anew = store.fence != lease.epoch
             store.fence = lease.epoch
         return lease
 

@@ -9,7 +9,7 @@ from slipway.controller.events import EventBook, Note
 from slipway.controller.leader import Leadership
 from slipway.controller.store_thread import StoreThread
 from slipway.controller.world import World, read_all
-from slipway.errors import NotLeader, StoreUnavailable
+from slipway.errors import NotLeader, PreconditionFailed, StoreUnavailable
 from slipway.store.records import DeploymentRecord, EventRecord, VersionRecord
 from slipway.store.store import Store
 
@@ -67,7 +67,7 @@ class Ledger:
     async def call(self, work: Callable[[Store], T]) -> T:
         try:
             return await self._store.call(work)
-        except StoreUnavailable:
+        except (StoreUnavailable, PreconditionFailed):  # the latter: what is known was not what is there
             self._world.stale = True
             raise
         except NotLeader:

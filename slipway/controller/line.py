@@ -53,7 +53,8 @@ class MetricsQuestions:
             self._waiting = asyncio.get_running_loop().create_future()
             self._say(MetricsRequest(self._number))
         try:
-            return await asyncio.wait_for(asyncio.shield(self._waiting), ANSWER_S)
+            async with asyncio.timeout(ANSWER_S):
+                return await asyncio.shield(self._waiting)
         except TimeoutError:
             self._waiting = None
             raise Unavailable(

@@ -21,13 +21,13 @@ logger = logging.getLogger(__name__)
 
 
 class StoreThread:
-    """`url`: of `open_store`. Calls wait for each other, in order. `calls_waiting` tells how many do."""
+    """`url`: of `open_store`. Calls wait for each other, in order. `why_not`: what kept it from being opened."""
 
     def __init__(self, url: str, *, clock: Clock) -> None:
         self._url = url
         self._clock = clock
         self._store: Store | None = None
-        self._why_not = "it was not opened yet"
+        self.why_not = ""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         self.opened = asyncio.Event()
         self.database = url.partition(":")[0].partition("+")[0]
@@ -44,12 +44,13 @@ class StoreThread:
             try:
                 self._store = await asyncio.get_running_loop().run_in_executor(self._thread, open_store, self._url)
             except StoreUnavailable as error:
-                if error.message != self._why_not:
+                if error.message != self.why_not:
                     logger.error("the store cannot be opened; it is tried again: %s", error.message)
-                self._why_not = error.message
+                self.why_not = error.message
                 await asyncio.sleep(wait_s)
                 wait_s = min(LONGEST_WAIT_S, wait_s * 2)
             else:
+                self.why_not = ""
                 self.opened.set()
                 return
 
@@ -57,7 +58,7 @@ class StoreThread:
         """Raises StoreUnavailable, and what the store raises."""
         store = self._store
         if store is None:
-            raise StoreUnavailable(self._why_not, retry_after_s=1.0)
+            raise StoreUnavailable(self.why_not or "the store was not opened yet; ask again in a moment", retry_after_s=1.0)
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, store)
 
     def close(self) -> None:

@@ -304,7 +304,7 @@ class History:
         self.come_to_rest()
 
 
-@settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.binary(min_size=40, max_size=160))
 def test_any_history_of_commands_crashes_and_failures_keeps_the_rules_of_a_swap(choices: bytes) -> None:
     History(choices).live_through()
