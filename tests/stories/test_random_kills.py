@@ -108,7 +108,8 @@ def machine_of(up: Up, models: list[Path], counts: dict[str, int]) -> type[RuleB
         @rule(name=names, model=st.integers(0, 3))
         def deploy(self, name: str, model: int) -> None:
             self.command(lambda admin: admin.deploy(models[model], name=name))
-            self.declared[name] = model
+            stopped = name in self.declared and self.declared[name] is None  # another model is no reason to start
+            self.declared[name] = None if stopped else model
             self.held[name] = model
 
         @rule(name=names, replicas=st.integers(1, 2))
