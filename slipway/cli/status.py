@@ -70,7 +70,7 @@ def overview(server: ServerStatus) -> str:
 def heading(server: ServerStatus) -> str:
     lines = [
         f"{coloured(server.state)} for {lasting(server.uptime_s)}: Slipway {server.version}, process {server.pid}, "
-        f"{'leads' if server.leader else 'stands by: another controller leads'}"
+        f"{'leads' if server.leader else 'does not lead'}"
     ]
     for label, said in (
         ("HTTP", server.addresses.http),
@@ -78,6 +78,7 @@ def heading(server: ServerStatus) -> str:
         ("admin", server.addresses.admin),
         ("access", server.auth),
         ("store", server.database),
+        ("trouble", server.trouble),
     ):
         if said:
             lines.append(f"  {label:<7} {tame(said)}")

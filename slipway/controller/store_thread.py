@@ -58,7 +58,9 @@ class StoreThread:
         """Raises StoreUnavailable, and what the store raises."""
         store = self._store
         if store is None:
-            raise StoreUnavailable(self.why_not or "the store was not opened yet; ask again in a moment", retry_after_s=1.0)
+            raise StoreUnavailable(
+                self.why_not or "the store was not opened yet; ask again in a moment", retry_after_s=1.0
+            )
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, store)
 
     def close(self) -> None:

@@ -187,7 +187,8 @@ class Addresses:
 
 @dataclass(frozen=True, kw_only=True)
 class ServerStatus:
-    """`state`: starting, ready, degraded, draining. `leader`: whether this controller decides, or stands by."""
+    """`state`: starting, ready, degraded, draining. `leader`: whether this controller decides, or stands by. `trouble`:
+    why nothing can be changed here now, such as a database that cannot be reached; '' where it can."""
 
     state: str
     version: str
@@ -200,6 +201,7 @@ class ServerStatus:
     addresses: Addresses
     gateways: list[Gateway]
     deployments: list[Deployment]
+    trouble: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

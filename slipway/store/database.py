@@ -29,6 +29,8 @@ from slipway.store.tables import AUDIT, HEAD, clean, from_json, to_json
 POOL = 5
 STATEMENT_MS = 10_000
 IDLE_MS = 5_000  # a writer that stops in the middle (a paused machine) must not keep the next leader waiting
+REPLACED = -1
+"""The fence after another file came into the place of the one that its holder knew: no epoch is that."""
 _WRITES = "slipway_writes"
 
 
@@ -97,6 +99,9 @@ class Database:
         gone to somebody else."""
         with self.migrating() as connection:
             head = Head(*connection.execute(select(*_HEAD).with_for_update()).one())
+            if fenced and self.fence == REPLACED:
+                raise StoreUnavailable(f"The store {self.shown} was replaced by another file, which is read first. "
+                                       "Nothing was changed; ask again in a moment.", retry_after_s=1.0)  # fmt: skip
             if fenced and self.fence is not None and head.epoch != self.fence:
                 whom = f"{head.holder!r} leads" if head.holder else "nobody leads at present"
                 raise NotLeader(f"This controller no longer leads: {whom} (epoch {head.epoch}, ours was {self.fence}). "
@@ -158,6 +163,8 @@ class Database:
         if self._file != (found.st_dev, found.st_ino):
             if self._file is not None:
                 self._engine.dispose()
+                if self.fence is not None:  # what its holder knows is of another file: it has to ask for the lease anew
+                    self.fence = REPLACED
             self._file = (found.st_dev, found.st_ino)
 
     def _sqlite_engine(self) -> Engine:

@@ -25,7 +25,8 @@ class Store(Deployments, Journal, Credentials, Leases):
     @property
     def fence(self) -> int | None:
         """The lease's epoch under which this controller leads; every change by another epoch raises NotLeader. None: no
-        check."""
+        check. Once set, it changes by itself where another file is put in the place of the database: nothing is written
+        there before the lease was asked for, and the fence set, again."""
         return self._database.fence
 
     @fence.setter

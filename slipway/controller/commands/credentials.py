@@ -129,7 +129,7 @@ class CredentialCommands(Office):
         await self._secrets_changed()
 
     async def _secrets_changed(self) -> None:
-        self._specs.take_secrets(await self._store.call(lambda store: store.secrets()))
+        self._specs.take_secrets(await self._ledger.call(lambda store: store.secrets()))
         self._reconciler.wake(*self._world.deployments)
 
 

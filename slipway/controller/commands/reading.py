@@ -97,6 +97,7 @@ class ReadingCommands(Office):
 
     async def status(self) -> ServerStatus:
         observed, begin = self._reconciler.observed, self._begin
+        refusal = self._leadership.refusal()
         http, grpc, admin = begin.addresses
         return ServerStatus(
             state=self.state,
@@ -105,6 +106,7 @@ class ReadingCommands(Office):
             controller_pid=os.getpid(),
             uptime_s=round(self._clock.now() - self._begun, 3),
             leader=self._leadership.leading,
+            trouble=self._leadership.trouble or (refusal.message if refusal else ""),
             database=self._store.shown,
             auth="required" if self.access.required else "open",
             addresses=Addresses(http=http, grpc=grpc, admin=admin),
