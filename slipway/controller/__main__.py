@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 
 import uvloop
@@ -19,6 +20,7 @@ def main() -> int:
     if not isinstance(begin, BeginController):
         return 1
     configure_logs("controller", as_json=begin.log_json, level=begin.log_level)
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # each migration is not news to a person
 
     async def live() -> int:
         return await House(begin, control, listeners).live()

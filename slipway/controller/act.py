@@ -76,6 +76,7 @@ class Reconciler:
             self._events.add(what_moved(before, observed))
         if before is None or before.plan != observed.plan:
             self.wake(*self._world.deployments)
+            self._wake.set()  # also where nothing is declared: that is a plan too
         else:
             self.wake(*moved_names(before, observed))
 
