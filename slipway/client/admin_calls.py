@@ -126,7 +126,7 @@ class AdminCalls:
     def events(self, deployment: str = "", *, after: int = 0, limit: int = 100) -> AdminTalk[list[Event]]:
         """The first `limit` events after the one with the id `after`; with `after` 0 the last `limit`. Oldest first."""
         query: Query = {"deployment": deployment, "after": after or None}
-        return self.pages("/events", Event, query=query, most=limit)
+        return self.pages("/events", Event, query=query, most=limit, backward=not after)
 
     # --- artifacts -------------------------------------------------------------------------------------------------
 
@@ -182,7 +182,7 @@ class AdminCalls:
 
     def audit(self, *, after: int = 0, limit: int = 100) -> AdminTalk[list[AuditEntry]]:
         """The first `limit` entries after number `after`; with `after` 0 the last `limit`. Oldest first."""
-        return self.pages("/audit", AuditEntry, query={"after": after or None}, most=limit)
+        return self.pages("/audit", AuditEntry, query={"after": after or None}, most=limit, backward=not after)
 
     def verify_audit(self) -> AdminTalk[AuditCheck]:
         """Whether the chain of hashes over the whole audit log holds."""
@@ -199,16 +199,17 @@ class AdminCalls:
         return self.ask(Exchange(self.protocol.outgoing("GET", API + path, query=query), read_json(kind)))
 
     def pages(
-        self, path: str, kind: type[T], *, query: Query | None = None, most: int | None = None
+        self, path: str, kind: type[T], *, query: Query | None = None, most: int | None = None, backward: bool = False
     ) -> AdminTalk[list[T]]:
-        """`most` items of a list, None for all, however many pages they take."""
+        """`most` items of a list, None for all, however many pages they take. `backward`: each page comes before the
+        one that was told before it."""
         found: list[T] = []
         left = math.inf if most is None else most
         cursor = ""
         while left > 0:
             asked = dict(query or {}) | {"limit": int(min(left, PAGE_ITEMS)), "cursor": cursor}
             page = yield from self.get(path, Page[kind], query=asked)  # type: ignore[valid-type]
-            found += page.items
+            found = page.items + found if backward else found + page.items
             left -= len(page.items)
             cursor = page.next
             if not cursor:

@@ -62,11 +62,14 @@ class Journal(Part):
         with self._database.writing() as change:
             return change.audit(actor=actor, action=action, target=target, details=details, now=now)
 
-    def audit(self, *, after: int = 0, limit: int = 100) -> list[AuditEntry]:
-        """The oldest first, from the one after number `after`."""
-        query = select(AUDIT).where(AUDIT.c.seq > bounded(after)).order_by(AUDIT.c.seq).limit(page(limit))
+    def audit(self, *, after: int = 0, before: int = 0, limit: int = 100) -> list[AuditEntry]:
+        """The oldest first, from the one after number `after`; with `before` the newest of those before that number."""
+        query = select(AUDIT).where(AUDIT.c.seq > bounded(after)).limit(page(limit))
+        if before:
+            query = query.where(AUDIT.c.seq < bounded(before))
         with self._database.reading() as connection:
-            return read(AuditEntry, connection, query)
+            found = read(AuditEntry, connection, query.order_by(AUDIT.c.seq.desc() if before else AUDIT.c.seq))
+        return found[::-1] if before else found
 
     def verify_audit(self) -> int | None:
         """The number of the first entry that was changed, removed, moved or put in by another hand; None if all is as

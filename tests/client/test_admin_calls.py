@@ -18,6 +18,7 @@ import pytest
 from api_stand import Stand, standing, wait_for
 
 from slipway import Admin, AsyncAdmin, errors
+from slipway.client import admin_calls
 from slipway.client.admin_deploy import Step
 from slipway.client.retry import Retry
 from slipway.controller.api.listening import AdminProtocol
@@ -278,7 +279,8 @@ def test_keys_and_secrets(admin: Any, name: str) -> None:
     assert admin.verify_audit().broken_at is None
     log = admin.audit(limit=10_000)
     assert [entry.seq for entry in log] == list(range(1, len(log) + 1))
-    assert len(admin.audit(after=1, limit=2)) == 2
+    assert admin.audit(after=1, limit=2) == log[1:3]
+    assert admin.audit(limit=2) == log[-2:]
     assert "hidden value" not in str(log)
 
 
@@ -295,6 +297,19 @@ def test_events_as_they_happen(admin: Any, name: str, model: Path) -> None:
     followed.close()  # type: ignore[attr-defined]
     assert [event.id for event in admin.events(name, after=stored[-1].id)] > [stored[-1].id]
     assert admin.events(name, limit=3) == admin.events(name, limit=1000)[-3:]
+
+
+def test_long_lists_come_in_order(admin: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admin_calls, "PAGE_ITEMS", 2)
+    for number in range(5):
+        admin.put_secret(f"{name}-{number}", "x")
+    names = [secret.name for secret in admin.secrets() if secret.name.startswith(name)]
+    assert names == [f"{name}-{number}" for number in range(5)]
+    log = admin.audit(limit=5)
+    assert [entry.seq for entry in log] == list(range(log[0].seq, log[0].seq + 5))
+    assert admin.audit(after=log[0].seq) == admin.audit(limit=1000)[-4:] == log[1:]
+    events = admin.events(limit=5)
+    assert [event.id for event in events] == sorted(event.id for event in events)
 
 
 def test_logs(admin: Any, name: str, model: Path, stand: Stand) -> None:

@@ -19,6 +19,7 @@ from slipway.errors import InvalidInput
 from slipway.spec.resources import AuditCheck, AuditEntry, Event, Page
 
 TAG = "events"
+MOST_SEQ = 2**53 - 1
 EVENT_STREAM = "text/event-stream"
 TEXT = "text/plain"
 LastEventId = Annotated[
@@ -88,13 +89,18 @@ class HappeningHandlers:
         return Stream(self._desk, line_bytes(self._desk, request, source), TEXT)
 
     async def list_audit(self, after: After = 0, limit: Limit = 100, cursor: Cursor = "") -> Response:
-        """The oldest first, from the one after number `after`."""
+        """As events."""
+        before = 0 if after else MOST_SEQ
         if cursor:
-            _, after = _position("audit", cursor)
-        found = await self._commands.audit(after=after, limit=limit + 1)
-        shown = found[:limit]
+            way, number = _position("audit", cursor)
+            after, before = (number, 0) if way == "after" else (0, number)
+        found = await self._commands.audit(after=after, before=before, limit=limit + 1)
         more = len(found) > limit
-        return reply(Page(items=shown, next=write_cursor("audit", ("after", shown[-1].seq)) if more else ""))
+        if after:
+            shown = found[:limit]
+            return reply(Page(items=shown, next=write_cursor("audit", ("after", shown[-1].seq)) if more else ""))
+        shown = found[-limit:]
+        return reply(Page(items=shown, next=write_cursor("audit", ("before", shown[0].seq)) if more else ""))
 
     async def verify_audit(self) -> Response:
         return reply(AuditCheck(broken_at=await self._commands.verify_audit()))

@@ -145,8 +145,9 @@ class ReadingCommands(Office):
         """Each event as it happens, for ever; those stored since `after` come first, None: only new ones."""
         return self._events.subscribe(deployment=deployment, after=after)
 
-    async def audit(self, *, after: int = 0, limit: int = 100) -> list[AuditEntry]:
-        return await self._store.call(lambda store: store.audit(after=after, limit=limit))
+    async def audit(self, *, after: int = 0, before: int = 0, limit: int = 100) -> list[AuditEntry]:
+        """Oldest first: those that follow `after`, or with `before` the newest of those before it."""
+        return await self._store.call(lambda store: store.audit(after=after, before=before, limit=limit))
 
     async def verify_audit(self) -> int | None:
         """The number of the first entry that was tampered with; None: the chain holds."""

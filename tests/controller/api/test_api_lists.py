@@ -119,9 +119,12 @@ def test_events_back_from_the_newest_and_forward_from_one(stand: Stand) -> None:
 
 def test_the_audit_log_in_pages(stand: Stand) -> None:
     stand.deploy("audited")
+    stand.wait_live("audited", "v1")
     whole = stand.web.get("/api/v1/audit?limit=1000").json()["items"]
-    walked = [one for page in walk(stand.web, "/api/v1/audit", limit=2) for one in page]
-    assert walked == whole
+    pages = list(walk(stand.web, "/api/v1/audit", limit=2))
+    assert [one for page in reversed(pages) for one in page if one["seq"] <= len(whole)] == whole
+    forward = [one for page in walk(stand.web, "/api/v1/audit", limit=2, after=1) for one in page]
+    assert forward[: len(whole) - 1] == whole[1:]
     assert [one["seq"] for one in whole] == list(range(1, len(whole) + 1))
     assert all(later["previous"] == earlier["hash"] for earlier, later in pairwise(whole))
 
