@@ -55,6 +55,10 @@ class AccessGuard:
         """It has its rules."""
         return self._verifier is not None
 
+    @property
+    def is_open(self) -> bool:
+        return self._verifier is not None and not self._verifier.required
+
     def apply(self, access: Access) -> None:
         """The whole new truth. It holds from the next request on."""
         if self._verifier is None:

@@ -85,6 +85,11 @@ class Guard(Protocol):
     on_duty: bool
 
     @property
+    def is_open(self) -> bool:
+        """Whether everybody may do everything, so that nothing but the machine's edge keeps others out."""
+        ...
+
+    @property
     def told(self) -> bool:
         """It has its rules; before that a server is not ready."""
         ...
@@ -132,6 +137,7 @@ class Unguarded:
     """The guard of a house that has none."""
 
     on_duty = False
+    is_open = True
     told = True
 
     def holds(self, passed: Pass) -> bool:

@@ -19,6 +19,7 @@ from slipway.transports.http.encodings import decode_body
 from slipway.transports.http.exchange import Exchange
 from slipway.transports.http.gate import EVERYBODY, Entry
 from slipway.transports.http.head import Head
+from slipway.transports.http.site import check_name, check_origin, is_loopback
 from slipway.transports.tls import common_name
 
 App = Callable[[Exchange], None]
@@ -48,6 +49,7 @@ class HttpConnection(asyncio.Protocol):
         self.touched = self.began = door.tick
         self.plain_json = not door.limits.cors_origins
         self.certificate = ""
+        self._at_home = False
         self._app = app
         self._entry = entry
         self._guard = entry.guard
@@ -72,6 +74,7 @@ class HttpConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
         door = self.door
+        self._at_home = is_loopback(transport.get_extra_info("sockname"))
         certificate = transport.get_extra_info("peercert")
         if certificate:
             self.certificate = common_name(certificate)
@@ -233,6 +236,8 @@ class HttpConnection(asyncio.Protocol):
     def _dispatch(self, exchange: Exchange) -> None:
         head = exchange.head
         try:
+            if head.browsed or (head.named and self._at_home and self._guard.is_open):
+                self._check_site(head)
             if self._guard.on_duty and not self._entry.admit(exchange):
                 return
             if head.encoding != "identity":
@@ -244,6 +249,13 @@ class HttpConnection(asyncio.Protocol):
         except Exception:
             log.exception("a bug in Slipway: %s %s", head.method, head.path)
             exchange.refuse(SlipwayError("an internal error; the server's log has the details"))
+
+    def _check_site(self, head: Head) -> None:
+        """Raises Forbidden for what a page of another site has a browser send."""
+        if self._at_home and self._guard.is_open:
+            check_name(head.headers.get("host", ""))
+        check_origin(head.method, head.headers, let_in=self.door.limits.cors_origins)
+        head.browsed = False  # the same bytes mean the same the next time
 
     def _refuse_rest(self, error: SlipwayError) -> None:
         """What came cannot be read as HTTP, so nothing after it can: answer once, then hang up."""

@@ -13,6 +13,7 @@ import httptools
 
 from slipway.errors import HeadersTooLarge, MalformedRequest, SlipwayError, UrlTooLong
 from slipway.infer.guard import Pass
+from slipway.transports.http.site import is_public_name
 
 MAX_KEPT = 2048
 MAX_KEPT_BYTES = 4096
@@ -28,18 +29,20 @@ class Head:
     """`segments`: the path split at '/', each percent-decoded after the split, so that %2f cuts nothing.
 
     `length`: bytes of the body, -1 where it is chunked. `route`: the application's own memory for this head,
-    `passed` its gate's.
+    `passed` its gate's. `browsed`: sent by a browser, and not looked at yet; `named`: to a host that anybody may own.
     """
 
     __slots__ = (
         "accepts",
         "announces",
+        "browsed",
         "encoding",
         "expects_continue",
         "headers",
         "keep_alive",
         "length",
         "method",
+        "named",
         "ordinary",
         "passed",
         "path",
@@ -64,6 +67,8 @@ class Head:
         self.accepts = headers.get("accept-encoding", "")
         self.route: Any = None
         self.passed: Pass | None = None
+        self.browsed = "origin" in headers or "sec-fetch-site" in headers
+        self.named = is_public_name(headers.get("host", ""))
         # The two short ways: of a request that is complete once `length` bytes have come, and of its answer.
         self.ordinary = keep_alive and self.encoding == "identity" and 0 <= self.length <= ORDINARY_BYTES
         self.plain = keep_alive and version == "1.1" and "x-request-id" not in headers

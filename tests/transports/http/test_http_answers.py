@@ -278,7 +278,7 @@ def test_other_applications_may_use_the_door() -> None:
 # --- the short way of an answer -----------------------------------------------------------------------------------
 
 
-SAID = ["connection: close", "connection: keep-alive", "accept-encoding: gzip", "x-request-id: 1", "origin: x"]
+SAID = ["connection: close", "connection: keep-alive", "accept-encoding: gzip", "x-request-id: 1", "origin: http://h"]
 
 
 @given(
