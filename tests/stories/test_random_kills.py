@@ -57,8 +57,9 @@ class Asker(threading.Thread):
     def run(self) -> None:
         while not self._over.is_set():
             try:
-                with slipway.Client(self._up.http, retry=Retry(attempts=1), timeout_s=10) as client:
-                    while not self._over.is_set():
+                door = self._up.http  # another one after each start
+                with slipway.Client(door, retry=Retry(attempts=1), timeout_s=10) as client:
+                    while door == self._up.http and not self._over.is_set():
                         self._ask(client)
             except SlipwayError:
                 time.sleep(0.01)  # its door is gone for the moment
