@@ -253,7 +253,7 @@ def test_artifacts_go_when_no_version_needs_them(tmp_path: Path, monkeypatch: py
     asyncio.run(story())
 
 
-def test_a_rollback_whose_artifact_is_gone_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rollback_whose_artifact_is_gone_says_so(tmp_path: Path) -> None:
     async def story() -> None:
         async with stage(begin_at(tmp_path)) as at:
             digests = [await send(at, "iris.onnx", data) for data in (b"first", b"second")]

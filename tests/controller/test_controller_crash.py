@@ -79,7 +79,7 @@ def test_nothing_is_planned_before_the_supervisor_was_heard(tmp_path: Path) -> N
             await at.crash()
         fake.plans.clear()
         deaf = FakeSupervisor()
-        deaf.attach = lambda tell: None  # type: ignore[method-assign]  # it never says what runs
+        deaf.attach = lambda _: None  # it never says what runs
         async with stage(begin_at(tmp_path), deaf) as at:
             await at.commands.deploy(spec(queue={"rows": 3}), caller=OWNER)
             assert not at.commands.ready

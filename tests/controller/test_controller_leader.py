@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from pathlib import Path
 
 import pytest
@@ -117,14 +116,14 @@ def test_a_database_that_vanishes_stops_decisions_and_nothing_else(
         async with stage(begin_at(tmp_path / "data", database=f"sqlite:///{tmp_path / 'db' / 'x.db'}"), fake) as at:
             await at.commands.deploy(spec(), caller=OWNER)
             await at.settled("iris")
-            os.rename(tmp_path / "db", tmp_path / "away")
+            (tmp_path / "db").rename(tmp_path / "away")
             plans = len(fake.plans)
             with pytest.raises(StoreUnavailable):
                 await at.commands.deploy(spec(queue={"rows": 9}), caller=OWNER)
             assert len(fake.plans) == plans
             assert fake.live == {"iris": "v1"}
             assert (await at.commands.deployment("iris")).live == "v1"
-            os.rename(tmp_path / "away", tmp_path / "db")
+            (tmp_path / "away").rename(tmp_path / "db")
             await _until_it_works(at)
             assert (await at.commands.deployment("iris")).target == "v2"
             await at.until(lambda: fake.live == {"iris": "v2"})
