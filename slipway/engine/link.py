@@ -39,11 +39,12 @@ class LinkOwner(Protocol):
 class Link(asyncio.Protocol):
     """One replica as an engine sees it. `in_flight`: batches it holds, in the order in which they were sent.
 
-    `gone`: it was connected and is not any more.
+    `gone`: it was connected and is not any more. `token`: what the replica wants to hear first, '' for nothing.
     """
 
-    def __init__(self, owner: LinkOwner, *, index: int, generation: int) -> None:
+    def __init__(self, owner: LinkOwner, *, index: int, generation: int, token: str = "") -> None:
         self._owner = owner
+        self._token = token.encode()
         self.index = index
         self.generation = generation
         self.in_flight: dict[int, Batch] = {}
@@ -54,6 +55,8 @@ class Link(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
         _widen(transport.get_extra_info("socket"))
+        if self._token:
+            self._transport.write(self._token)
         self._owner.attach(self)
 
     def run(self, batch: Batch) -> None:

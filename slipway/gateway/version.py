@@ -152,7 +152,7 @@ class Version:
         loop = asyncio.get_running_loop()
         for attempt in itertools.count():
             await asyncio.sleep(wait_s if attempt == 0 else RECONNECT_S)
-            link = Link(engine, index=place.index, generation=place.generation)
+            link = Link(engine, index=place.index, generation=place.generation, token=place.token)
             try:
                 await loop.create_unix_connection(lambda link=link: link, place.socket)  # type: ignore[misc]
             except OSError as error:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import os
+import secrets
 import shutil
 from collections.abc import Callable
 
@@ -69,7 +70,7 @@ class Replica:
         self._beat_at = 0.0
         self._logs = logs
         self.quiet_beats = 0
-        self._socket = self._scratch = ""
+        self._socket = self._scratch = self._token = ""
         self._past_cpu_s = 0.0
         wanted = spec.replicas
         limits = Limits(startup_s=wanted.startup_s, hang_s=wanted.hang_s, memory_bytes=wanted.memory_bytes)
@@ -95,7 +96,7 @@ class Replica:
 
     @property
     def address(self) -> ReplicaAddress:
-        return ReplicaAddress(self.index, self.post.place.generation, self._socket)
+        return ReplicaAddress(self.index, self.post.place.generation, self._socket, self._token)
 
     def remove_scratch(self) -> None:
         if self._scratch:
@@ -104,6 +105,7 @@ class Replica:
     def _plan(self) -> ChildPlan:
         self.remove_scratch()  # of the generation before
         self._socket, self._scratch = self._folder.next_socket(), self._folder.next_scratch()
+        self._token = secrets.token_hex(16)
         self._past_cpu_s += self.beat.cpu_s
         self.beat, self.facts, self.load = Beat(busy_s=0.0, batches=0, rss_bytes=0, cpu_s=0.0), None, 0.0
         threads = {name: str(self.threads) for name in THREAD_VARIABLES if name not in os.environ}
@@ -131,6 +133,7 @@ class Replica:
             threads=self.threads,
             log_json=as_json,
             log_level=level,
+            token=self._token,
         )
 
     def _heard(self, message: ControlMessage) -> None:

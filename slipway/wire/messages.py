@@ -60,7 +60,8 @@ LinkMessage = Run | Ran | Failed
 
 
 class BeginWorker(msgspec.Struct, tag="begin_worker"):
-    """First to a worker: what to load and how. `scratch`: the one folder it may write to. `threads`: ≥ 1."""
+    """First to a worker: what to load and how. `scratch`: the one folder it may write to. `threads`: ≥ 1. `token`: what
+    a gateway says first on its link, '' for nothing."""
 
     spec: ModelSpec
     index: int
@@ -69,6 +70,7 @@ class BeginWorker(msgspec.Struct, tag="begin_worker"):
     threads: int
     log_json: bool = False
     log_level: str = "info"
+    token: str = ""
 
 
 class BeginGateway(msgspec.Struct, tag="begin_gateway"):
@@ -121,11 +123,13 @@ class Beat(msgspec.Struct, tag="beat"):
 
 class ReplicaAddress(msgspec.Struct):
     """Where a gateway reaches a replica that is ready. `index` counts from 1 and stays with the place, while
-    `generation` grows with each process that takes it."""
+    `generation` grows with each process that takes it. `token`: known to this replica and to gateways alone. A sandbox
+    leaves Unix sockets open, and models of others would talk to a replica past all doors."""
 
     index: int
     generation: int
     socket: str
+    token: str = ""
 
 
 class VersionRoutes(msgspec.Struct):

@@ -45,13 +45,14 @@ def main() -> NoReturn:
     except BaseException as error:
         _refuse(line, begin, error)
     logger.info("ready", extra=fields(model=spec.name, version=spec.version, sandbox=started.facts.sandbox))
-    _serve(started, line, listeners[0], memory)
+    _serve(started, line, listeners[0], memory, token=begin.token)
     _leave(0)
 
 
-def _serve(started: Started, line: ControlLine, listener: socket.socket, memory: Memory) -> None:
+def _serve(started: Started, line: ControlLine, listener: socket.socket, memory: Memory, *, token: str) -> None:
     pulse = Pulse()
-    loop = ServingLoop(Desk(started.runtime, pulse=pulse, memory=memory, plan=started.plan), listener)
+    desk = Desk(started.runtime, pulse=pulse, memory=memory, plan=started.plan)
+    loop = ServingLoop(desk, listener, token=token)
     loop.stop_on_signal(signal.SIGTERM)
     with contextlib.suppress(OSError):  # the pulse sees the same, and ends the process
         line.say(Ready(started.facts))

@@ -8,6 +8,7 @@ hold up another: what is cut or not taken waits with its link, while the loop go
 from __future__ import annotations
 
 import contextlib
+import hmac
 import logging
 import os
 import re
@@ -33,6 +34,8 @@ from slipway.worker.pulse import Pulse
 from slipway.worker.sandbox import SandboxPlan
 
 SEND_BUFFER_BYTES = 4 * 2**20
+MAX_STRANGERS = 16
+"""Links that have not said their token yet; a gateway does at once."""
 FAREWELL_S = 5.0
 """How long a gateway may take to read its last answer when the worker ends."""
 
@@ -102,10 +105,11 @@ class Desk:
 
 
 class Link:
-    """A gateway's connection."""
+    """A gateway's connection. `shown`: what came of its token; while it is in `strangers`, nothing else is read."""
 
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
+        self.shown = b""
         self.source = FrameSource(connection)
         self.sink = FrameSink(connection)
         with contextlib.suppress(OSError):
@@ -113,10 +117,13 @@ class Link:
 
 
 class ServingLoop:
-    """`run` returns after `stop`, which a signal handler may call: the batch at hand is finished and answered."""
+    """`run` returns after `stop`, which a signal handler may call: the batch at hand is finished and answered. `token`:
+    what each link has to begin with, '' for nothing."""
 
-    def __init__(self, desk: Desk, listener: socket.socket) -> None:
+    def __init__(self, desk: Desk, listener: socket.socket, *, token: str = "") -> None:
         listener.setblocking(False)
+        self._token = token.encode()
+        self._strangers: dict[Link, None] = {}  # by age
         self._desk = desk
         self._listener = listener
         self._links: dict[int, Link] = {}
@@ -167,8 +174,24 @@ class ServingLoop:
             connection, _ = self._listener.accept()
         except OSError:  # it was gone again, or we are out of descriptors: those who are here go on
             return
-        self._links[connection.fileno()] = Link(connection)
+        link = self._links[connection.fileno()] = Link(connection)
         self._epoll.register(connection.fileno(), select.EPOLLIN)
+        if self._token:
+            self._strangers[link] = None
+            if len(self._strangers) > MAX_STRANGERS:
+                self._forget(next(iter(self._strangers)))
+
+    def _meet(self, link: Link) -> None:
+        """Hear who it is, and not a byte more."""
+        said = link.connection.recv(len(self._token) - len(link.shown))
+        link.shown += said
+        if said and len(link.shown) < len(self._token):
+            return
+        if hmac.compare_digest(link.shown, self._token):
+            del self._strangers[link]
+        else:
+            logger.warning("somebody who is no gateway connected, hanging up")
+            self._forget(link)
 
     def _step(self, link: Link, events: int) -> None:
         """Serve at most one batch of a link."""
@@ -176,6 +199,8 @@ class ServingLoop:
         try:
             if events & select.EPOLLHUP:
                 return self._forget(link)  # gone, and with it whoever waited for what it had sent
+            if link in self._strangers:
+                return self._meet(link)
             if sink.unsent:
                 return self._flush(link)
             frame = source.take()
@@ -210,6 +235,7 @@ class ServingLoop:
         fd = link.connection.fileno()
         if self._links.pop(fd, None) is not None:
             self._unread.discard(link)
+            self._strangers.pop(link, None)
             self._epoll.unregister(fd)
             link.connection.close()
 

@@ -130,8 +130,9 @@ def launch(tmp_path: Path) -> Iterator[Launch]:
     def start(path: str, *, replicas: ReplicaSpec | None = None, index: int = 1, **more: Any) -> WorkerProcess:
         folder = tmp_path / f"worker-{len(workers)}"
         folder.mkdir()
-        environment = more.pop("environment", {})
-        spec = ModelSpec(more.pop("name", "iris"), path, replicas=replicas or ReplicaSpec(), **more)
+        environment = more.pop("environment", {})  # of the process; `given` is that of its spec
+        given = more.pop("given", {})
+        spec = ModelSpec(more.pop("name", "iris"), path, replicas=replicas or ReplicaSpec(), environment=given, **more)
         worker = WorkerProcess(spec, folder, index=index, environment=environment)
         workers.append(worker)
         return worker

@@ -4,32 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from conftest import WorkerProcess
 
-from slipway.spec.serve import ModelSpec, ReplicaSpec
+from slipway.spec.serve import ReplicaSpec
 
 ONE = [np.float32(1)]
 TRAP = "open({path!r}, 'w').write('was here')\n"
 
 
 @pytest.fixture
-def begin(tmp_path: Path, python_model: Callable[..., str]):
-    workers: list[WorkerProcess] = []
+def begin(launch: Callable, python_model: Callable) -> Callable:
+    """Start a model whose `predict` is `body`."""
 
-    def start(body: str, environment: dict[str, str], **replicas: object) -> WorkerProcess:
-        folder = tmp_path / f"begun-{len(workers)}"
-        folder.mkdir()
-        spec = ModelSpec("m", python_model(body), replicas=ReplicaSpec(**replicas), environment=environment)
-        workers.append(WorkerProcess(spec, folder, index=1, environment={}))
-        return workers[-1]
+    def start(body: str, environment: dict[str, str], **replicas: Any) -> Any:
+        return launch(python_model(body), replicas=ReplicaSpec(**replicas), given=environment)
 
-    yield start
-    for worker in workers:
-        worker.child.kill()
-        worker.child.close()
+    return start
 
 
 def test_a_spec_gives_its_model_an_environment(begin: Callable) -> None:
