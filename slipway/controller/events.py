@@ -113,6 +113,10 @@ class EventBook:
             except NotLeader:
                 self._waiting.clear()  # another controller sees the same world now, and tells of it
                 continue
+            except Exception:
+                logger.exception("an event could not be written, and is lost")
+                self._waiting.popleft()
+                continue
             self.tell(written)
 
     async def poll(self) -> bool:

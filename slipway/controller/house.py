@@ -15,7 +15,7 @@ from slipway.controller.api.app import make_app
 from slipway.controller.api.listening import serve
 from slipway.controller.core import Controller
 from slipway.controller.line import SupervisorLine
-from slipway.errors import SetupError
+from slipway.errors import SetupError, SlipwayError
 from slipway.launchers.launcher import EXIT_ORPHANED, EXIT_SETUP_FAILED
 from slipway.launchers.memory import resident_bytes
 from slipway.transports.tls import TlsFiles
@@ -44,7 +44,11 @@ class House:
         loop.add_signal_handler(signal.SIGTERM, self._stop.set)
         line = self._line = SupervisorLine(heard=self._heard, lost=self._orphaned)
         await loop.create_connection(lambda: line, sock=self._control)
-        controller = self._controller = Controller(self._begin, say=line.say, clock=SystemClock())
+        try:
+            controller = self._controller = Controller(self._begin, say=line.say, clock=SystemClock())
+        except SlipwayError as error:  # a configuration that nobody checked before
+            await self._tell_failure(error)
+            return self._status
         living = asyncio.ensure_future(controller.run())
         jobs: list[asyncio.Future[Any]] = [living]
         try:
@@ -58,7 +62,7 @@ class House:
             if len(jobs) > 1 and not jobs[1].done():
                 await asyncio.wait([jobs[1]], timeout=OPEN_S)  # the API finishes what it accepted
         except* SetupError as errors:
-            await self._tell_failure(errors)
+            await self._tell_failure(_first(errors))
         finally:
             for job in jobs:
                 job.cancel()
@@ -102,14 +106,18 @@ class House:
                 )
             await asyncio.sleep(BEAT_S)
 
-    async def _tell_failure(self, errors: BaseExceptionGroup[SetupError]) -> None:
-        found: BaseException = errors
-        while isinstance(found, BaseExceptionGroup):
-            found = found.exceptions[0]
-        assert isinstance(found, SetupError)
-        logger.error("the controller cannot begin: %s", found.message)
+    async def _tell_failure(self, error: SlipwayError) -> None:
+        logger.error("the controller cannot begin: %s", error.message)
         if self._line is not None:
-            self._line.say(SetupFailed(found.code, found.message))
+            self._line.say(SetupFailed(error.code, error.message))
         self._status = EXIT_SETUP_FAILED
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(0.1)  # let it leave
+
+
+def _first(errors: BaseExceptionGroup[SetupError]) -> SetupError:
+    found: BaseException = errors
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    assert isinstance(found, SetupError)
+    return found

@@ -1,4 +1,4 @@
-"""What grows is cut back: artifacts that no version needs, old events, answers that nobody will ask for again."""
+"""What grows is cut back: artifacts that no version needs, old events and versions, answers that nobody asks for."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from slipway.errors import SlipwayError
 
 FIRST_S, EVERY_S = 60.0, 600.0
 ANSWERS_S = 24 * 3600.0
+KEEP_REVISIONS, KEEP_VERSIONS = 1000, 100
+"""Of each deployment: entries of its history, and versions that are over but could come back."""
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +55,8 @@ class Janitor:
         not have deployed it yet."""
         await self._ledger.call(lambda store: store.prune_events(KEEP))
         await self._ledger.call(lambda store: store.forget_answers(self._wall() - ANSWERS_S))
+        if await self._ledger.call(lambda store: store.prune_history(revisions=KEEP_REVISIONS, versions=KEEP_VERSIONS)):
+            await self._ledger.refresh()
         await self._ledger.fresh()
         keep = {
             digest

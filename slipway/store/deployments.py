@@ -185,6 +185,27 @@ class Deployments(Part):
                 change.connection.execute(VERSIONS.update().where(this).values(**moved))
             return _version(change.connection, name, number)
 
+    def prune_history(self, *, revisions: int, versions: int) -> int:
+        """Of each deployment keep the newest `revisions` of its history, and of the versions that are over (failed,
+        retired) the newest `versions`; how many entries went."""
+        gone = 0
+        with self._database.writing() as change:
+            connection, name, number = change.connection, REVISIONS.c.deployment, REVISIONS.c.revision
+            for of, newest in connection.execute(select(name, func.max(number)).group_by(name)).all():
+                gone += connection.execute(REVISIONS.delete().where(name == of, number <= newest - revisions)).rowcount
+            name, number = VERSIONS.c.deployment, VERSIONS.c.number
+            over = VERSIONS.c.state.in_(("failed", "retired"))
+            many = select(name).where(over).group_by(name).having(func.count() > versions)
+            for of in connection.scalars(many).all():
+                # Those that the deployment points at stay, whatever they are; and so does the newest number, with which
+                # the next one is counted.
+                points = select(DEPLOYMENTS.c.live, DEPLOYMENTS.c.target).where(DEPLOYMENTS.c.name == of)
+                live, target = connection.execute(points).one()
+                numbers = connection.scalars(select(number).where(name == of, over).order_by(number.desc())).all()
+                old = [one for one in numbers[max(1, versions) :] if one not in (live, target)]
+                gone += connection.execute(VERSIONS.delete().where(name == of, number.in_(old))).rowcount
+        return gone
+
 
 def secrets_of(settings: dict[str, Any]) -> set[str]:
     """The names of the secrets that a spec's, or a version's, environment takes values from."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from controller_stage import OWNER, SOMEBODY, begin_at, spec, stage
 
+from slipway.controller import janitor
 from slipway.errors import Conflict, DigestMismatch, Forbidden, InvalidSpec, NotFound
 from slipway.spec.access import ANONYMOUS
 from slipway.spec.resources import UploadFile
@@ -264,5 +265,27 @@ def test_a_rollback_whose_artifact_is_gone_says_so(tmp_path: Path) -> None:
             at.controller.specs.artifacts.collect({digests[1]}, now=at.controller.janitor._wall() + 10 * 86_400)
             with pytest.raises(Conflict, match="gone"):
                 await at.commands.rollback("iris", "v1", caller=OWNER)
+
+    asyncio.run(story())
+
+
+def test_history_is_bounded_and_numbers_are_never_given_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(janitor, "KEEP_VERSIONS", 2)
+    monkeypatch.setattr(janitor, "KEEP_REVISIONS", 4)
+
+    async def story() -> None:
+        async with stage(begin_at(tmp_path)) as at:
+            await at.commands.deploy(spec(), caller=OWNER)
+            await at.settled("iris")
+            at.fake.fail("iris", "v6", "it is broken")
+            for rows in range(1, 6):
+                await at.commands.deploy(spec(queue={"rows": rows}), caller=OWNER)
+                await at.settled("iris")
+            await at.until(lambda: at.fake.live == {"iris": "v5"} and len(at.fake.versions) == 1)
+            await at.until(lambda: at.controller.world.of("iris")[6].state == "failed")
+            await at.controller.janitor.clean()
+            assert [one.version for one in await at.commands.versions("iris")] == ["v6", "v5", "v4"]
+            assert [one.revision for one in await at.commands.history("iris")] == [6, 5, 4, 3]
+            assert (await at.commands.deploy(spec(queue={"rows": 9}), caller=OWNER)).target == "v7"
 
     asyncio.run(story())
