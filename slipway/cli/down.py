@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 POLL_S = 0.05
 LOOK_S = 1.0
+EXIT_S = 2.0
 
 
 def down(
@@ -53,6 +55,7 @@ def down(
         _signal(card, signal.SIGTERM)
     began = time.monotonic()
     _await_end(folder, card, deadline=deadline)
+    _await_exit(card.pid)
     print(f"The server on {folder} ended after {time.monotonic() - began:.1f} s.")
 
 
@@ -97,6 +100,15 @@ def _await_end(folder: Path, card: ServerCard, *, deadline: float) -> None:
         time.sleep(POLL_S)
     if told and sys.stderr.isatty():
         _draw("")
+
+
+def _await_exit(pid: int) -> None:
+    """The lock goes some milliseconds before its process. Not for long: the number may be somebody else's by now."""
+    until = time.monotonic() + EXIT_S
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        while time.monotonic() < until:
+            os.kill(pid, 0)
+            time.sleep(0.01)
 
 
 class Left(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,7 @@ def alembic_config(connection: Connection) -> Config:
 
 
 def _migrate(connection: Connection, database: Database) -> None:
+    logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)  # seven lines of no interest
     from alembic import command
 
     if not database.is_sqlite:  # SQLite's write lock does it there

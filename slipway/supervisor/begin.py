@@ -63,6 +63,7 @@ def _supervise(spec: ServerSpec, config: ServerConfig, *, data_dir: Path | None,
                 ports.admin.listen()
                 return asyncio.run(_live(ports, spec, config, data, folder, watcher, remembers=data_dir is not None))
             finally:
+                ports.release()  # first, since who sees the lock gone may start the next server there
                 data.release()
         finally:
             folder.remove()

@@ -184,6 +184,8 @@ class House:
         if not self._remembers and (self._spec.open or is_loopback(self._spec.doors.host)):
             self._let_in(Access())
         self._step()
+        if self._remembers:  # now, so that a server which waits for its database can be asked what it waits for
+            self._data.publish(self.addresses, version=__version__)
         self._watching = True
         errors = await self._settled()
         for error in errors:
@@ -195,8 +197,6 @@ class House:
             await self._access_known()
         await self._told()  # ready means every replica, not only the first that a gateway reached
         self._watching = False
-        if self._remembers:
-            self._data.publish(self.addresses, version=__version__)
         closed = self._access is not None and self._access.required
         self._watcher.ready(self.addresses, self._routes_now().versions, closed=closed)
 
