@@ -70,16 +70,7 @@ class Controller:
         )
         self.ledger = Ledger(self.store, self.world, self.events, self.leadership)
         self.specs = SpecMaker(artifacts_folder=begin.artifacts, data_dir=data_dir)
-        self.keeper = AccessKeeper(
-            config=begin.config,
-            owner_hash=begin.owner_hash,
-            folder=data_dir,
-            store=self.store,
-            deployments=lambda: self.world.deployments,
-            say=say,
-            clock=clock,
-            wall=wall,
-        )
+        self.keeper = self._make_keeper(say=say, clock=clock)
         self.fetcher = Fetcher(
             world=self.world,
             ledger=self.ledger,
@@ -109,8 +100,23 @@ class Controller:
         )
         self.begun = asyncio.Event()
         self._questions = MetricsQuestions(say)
-        self.commands = Commands(
-            begin=begin,
+        self.commands = self._make_commands(clock=clock)
+
+    def _make_keeper(self, *, say: Callable[[ControlMessage], None], clock: Clock) -> AccessKeeper:
+        return AccessKeeper(
+            config=self._begin.config,
+            owner_hash=self._begin.owner_hash,
+            folder=Path(self._begin.data_dir),
+            store=self.store,
+            deployments=lambda: self.world.deployments,
+            say=say,
+            clock=clock,
+            wall=self._wall,
+        )
+
+    def _make_commands(self, *, clock: Clock) -> Commands:
+        return Commands(
+            begin=self._begin,
             store=self.store,
             world=self.world,
             ledger=self.ledger,
@@ -121,7 +127,7 @@ class Controller:
             leadership=self.leadership,
             ask_metrics=self._questions.ask,
             clock=clock,
-            wall=wall,
+            wall=self._wall,
         )
 
     def heard(self, message: ControlMessage) -> None:

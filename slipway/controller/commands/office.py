@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
+
+import psutil
 
 from slipway.clock import Clock
 from slipway.controller.access import AccessKeeper
@@ -50,7 +53,7 @@ class Office:
         self._ask_metrics = ask_metrics
         self._clock = clock
         self._wall = wall
-        self._begun = clock.now()
+        self._begun = clock.now() - _age_s(begin.supervisor_pid)
         self._tally = Tally()
 
     @property
@@ -77,6 +80,14 @@ class Office:
         if not self._world.known:
             why = self._store.why_not or self._leadership.trouble or "ask again in a moment"
             raise StoreUnavailable(f"the store has not been read yet. {why}", retry_after_s=1.0)
+
+
+def _age_s(pid: int) -> float:
+    """Of the server: the supervisor outlives its controllers."""
+    try:
+        return max(0.0, time.time() - psutil.Process(pid).create_time())
+    except psutil.Error:
+        return 0.0
 
 
 def author(caller: Caller) -> str:
