@@ -20,7 +20,9 @@ class Asker:
 
     def __init__(self, url: str, model: str, *, per_s: float) -> None:
         self._ours, theirs = multiprocessing.Pipe()
-        self._process = multiprocessing.get_context("fork").Process(target=_ask, args=(theirs, url, model, per_s))
+        self._process = multiprocessing.get_context("fork").Process(
+            target=_ask, args=(theirs, self._ours, url, model, per_s)
+        )
         self._process.start()
         theirs.close()
 
@@ -41,7 +43,8 @@ class Asker:
         self._process.join(10)
 
 
-def _ask(control: Connection, url: str, model: str, per_s: float) -> None:
+def _ask(control: Connection, parents: Connection, url: str, model: str, per_s: float) -> None:
+    parents.close()  # the copy that a fork makes; with it open, nobody would ever see the end
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
     while True:
