@@ -85,7 +85,7 @@ class Office:
 def _age_s(pid: int) -> float:
     """Of the server: the supervisor outlives its controllers."""
     try:
-        return max(0.0, time.time() - psutil.Process(pid).create_time())
+        return max(0.0, time.time() - float(psutil.Process(pid).create_time()))
     except psutil.Error:
         return 0.0
 
