@@ -26,6 +26,15 @@ def render(series: Iterable[Series]) -> bytes:
     return generate_latest(registry)
 
 
+def model_of(one: Series) -> str:
+    """Which deployment a series is about; '' for the server itself."""
+    labels = METRICS[one.name].labels if one.name in METRICS else ()
+    if "model" in labels:
+        return one.labels[labels.index("model")]
+    kind, _, rest = one.labels[labels.index("process")].partition(" ") if "process" in labels else ("", "", "")
+    return rest.partition(" ")[0] if kind == "worker" else ""
+
+
 class _Page(Collector):
     def __init__(self, series: list[Series]) -> None:
         self._series = series

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Annotated, Any, cast
 
@@ -12,6 +13,7 @@ from pydantic import AfterValidator
 from starlette.requests import Request
 from starlette.responses import Response
 
+from slipway.auth.scopes import ADMIN
 from slipway.controller.api.admission import Admission
 from slipway.controller.api.repeats import Repeats
 from slipway.controller.commands import Commands
@@ -19,6 +21,9 @@ from slipway.errors import Overloaded
 from slipway.spec.access import Caller
 
 MOST_STREAMS = 256
+MOST_STREAMS_EACH = 64
+KEPT_STREAMS = 64
+"""Of them for administrators alone, who have to see what happens when others misbehave."""
 
 
 @dataclass(kw_only=True)
@@ -29,16 +34,20 @@ class Desk:
     admission: Admission
     repeats: Repeats
     closing: asyncio.Event = field(default_factory=asyncio.Event)
-    streams: int = 0
+    streams: Counter[str] = field(default_factory=Counter)
 
-    def begin_stream(self) -> None:
+    def begin_stream(self, caller: Caller) -> None:
         """Raises Overloaded: each holds a connection and some memory."""
-        if self.streams >= MOST_STREAMS:
-            raise Overloaded(f"{MOST_STREAMS} streams are open already; close one", retry_after_s=5.0)
-        self.streams += 1
+        most = MOST_STREAMS if ADMIN in caller.scopes else MOST_STREAMS - KEPT_STREAMS
+        if self.streams.total() >= most or self.streams[caller.id] >= MOST_STREAMS_EACH:
+            open_now = f"{self.streams.total()} streams are open already, {self.streams[caller.id]} of them yours"
+            raise Overloaded(f"{open_now}; close one", retry_after_s=5.0)
+        self.streams[caller.id] += 1
 
-    def end_stream(self) -> None:
-        self.streams -= 1
+    def end_stream(self, caller: Caller) -> None:
+        self.streams[caller.id] -= 1
+        if not self.streams[caller.id]:
+            del self.streams[caller.id]
 
 
 def caller_of(request: Request) -> Caller:

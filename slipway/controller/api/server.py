@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from starlette.responses import Response
 
+from slipway.auth.scopes import may
 from slipway.controller.api.deployments import replica_key
 from slipway.controller.api.desk import Desk, Who, reply
 from slipway.controller.api.names import MaybeDeployment
@@ -54,10 +55,11 @@ class ServerHandlers:
             raise NotReady("not everything that should serve does yet; /api/v1/status tells what")
         return reply({"status": "ready"})
 
-    async def get_metrics(self) -> Response:
+    async def get_metrics(self, who: Who) -> Response:
         from slipway.controller.exposition import CONTENT_TYPE
 
-        return Response(await self._commands.metrics_page(), headers={"content-type": CONTENT_TYPE})
+        page = await self._commands.metrics_page(shows=lambda name: sees(who, name) or may(who, "predict", name))
+        return Response(page, headers={"content-type": CONTENT_TYPE})
 
     async def get_index(self) -> Response:
         return reply(
@@ -95,7 +97,7 @@ def operations(desk: Desk) -> list[Operation]:
         get("/api/v1/schema", do.get_schema, "The JSON Schema of a deployment's spec", dict),
         get("/api/v1/routes", do.list_routes, "Which versions answer at the inference doors", Page[Route]),
         get("/api/v1/replicas", do.list_replicas, "Worker processes of one deployment, or all", Page[Replica]),
-        get("/metrics", do.get_metrics, "Metrics, as Prometheus reads them", TEXT),
+        get("/metrics", do.get_metrics, "Metrics of what you may see, as Prometheus reads them", TEXT),
         get("/healthz", do.get_health, "The controller runs", dict, needs=Rule.OPEN),
         get("/readyz", do.get_readiness, "Everything that should serve does", dict, needs=Rule.OPEN),
         get("/", do.get_index, "Where to find what", dict),

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from slipway.controller.api.desk import Desk, caller_of
 from slipway.spec.resources import Event
@@ -103,9 +104,10 @@ class Stream(StreamingResponse):
         super().__init__(body, media_type=media_type, headers={"x-accel-buffering": "no"})
         self._desk = desk
 
-    async def __call__(self, scope: object, receive: object, send: object) -> None:
-        self._desk.begin_stream()
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        caller = scope["slipway.caller"]
+        self._desk.begin_stream(caller)
         try:
-            await super().__call__(scope, receive, send)  # type: ignore[arg-type]
+            await super().__call__(scope, receive, send)
         finally:
-            self._desk.end_stream()
+            self._desk.end_stream(caller)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from slipway import __version__
 from slipway.controller import view
 from slipway.controller.commands.office import Office
 from slipway.controller.decide import Seen
-from slipway.controller.exposition import render
+from slipway.controller.exposition import model_of, render
 from slipway.controller.logs import read_logs
 from slipway.controller.metrics import controller_series
 from slipway.spec.resources import (
@@ -114,8 +114,8 @@ class ReadingCommands(Office):
             deployments=await self.deployments() if self._world.known else [],
         )
 
-    async def metrics_page(self) -> bytes:
-        """Prometheus text, format 0.0.4 (`slipway.controller.exposition.CONTENT_TYPE`)."""
+    async def metrics_page(self, *, shows: Callable[[str], bool] = lambda _: True) -> bytes:
+        """Prometheus text, format 0.0.4 (`exposition.CONTENT_TYPE`). `shows`: of which deployments."""
         told = await self._ask_metrics()
         own = controller_series(
             states=[self._state(record) for record in self._world.deployments.values()],
@@ -123,7 +123,8 @@ class ReadingCommands(Office):
             turns=self._reconciler.turns,
             turn_s=self._reconciler.turn_s,
         )
-        return render([*told.series, *own, *self._tally.series()])
+        series = [*told.series, *own, *self._tally.series()]
+        return render([one for one in series if not (model := model_of(one)) or shows(model)])
 
     def logs(self, name: str, *, version: str = "", tail: int = 100, follow: bool = False) -> AsyncIterator[bytes]:
         """Whole lines of the replicas' logs. `version` '': all that have any. Raises NotFound at once for a name or

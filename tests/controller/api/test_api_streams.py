@@ -99,12 +99,12 @@ def test_silence_is_broken_by_heartbeats(stand: Stand, monkeypatch: pytest.Monke
 def test_streams_are_bounded_and_let_go(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
     from slipway.controller.api import desk
 
-    wait_for(lambda: stand.app.state.desk.streams == 0)
+    wait_for(lambda: stand.app.state.desk.streams.total() == 0)
     monkeypatch.setattr(desk, "MOST_STREAMS", 1)
     with stand.web.stream("GET", STREAM):
         refused = stand.web.get(STREAM)
         assert (refused.status_code, refused.json()["code"]) == (429, "overloaded")
-    wait_for(lambda: stand.app.state.desk.streams == 0)
+    wait_for(lambda: stand.app.state.desk.streams.total() == 0)
     with stand.web.stream("GET", STREAM) as answer:
         assert answer.status_code == 200
 
@@ -200,4 +200,4 @@ def test_a_follower_who_leaves_is_noticed(stand: Stand) -> None:
     log_file(stand, "left").write_text("first\n")
     with stand.web.stream("GET", "/api/v1/deployments/left/logs", params={"follow": True}) as answer:
         next(answer.iter_lines())
-    wait_for(lambda: stand.app.state.desk.streams == 0)
+    wait_for(lambda: stand.app.state.desk.streams.total() == 0)
