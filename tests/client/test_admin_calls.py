@@ -404,6 +404,7 @@ def test_followers_go_on_after_a_restart(kind: Any, tmp_path: Path) -> None:
                 stored = [event["id"] for event in second.web.get("/api/v1/events?limit=1000").json()["items"]]
             assert [event.id for event in seen] == stored[: len(seen)]
             assert len(seen) == 10
+            followed.close()
 
 
 def _listens(port: int) -> bool:

@@ -25,6 +25,8 @@ from slipway.spec.resources import Deployment, Page, Replica, Revision, Version
 
 TAG = "deployments"
 ONE = "/api/v1/deployments/{name}"
+REFUSALS = (404, 409, 412, 422)
+REVISION = {"etag": "The revision, in quotes. As If-Match: change what you saw, or nothing."}
 EXAMPLE = {"spec": {"name": "iris", "model": "s3://models/iris.onnx", "replicas": {"min": 2}}}
 Label = Annotated[str, StringConstraints(pattern=r"^[^=]", max_length=8192)]
 Labels = Annotated[list[Label] | None, Query(description="`key=value`, or `key`; several must all hold.")]
@@ -168,13 +170,11 @@ class DeploymentHandlers:
 
 def operations(desk: Desk) -> list[Operation]:
     do = DeploymentHandlers(desk)
-    one = partial(Operation, tag=TAG, needs=Rule.DEPLOYMENT)
-    revision = {
-        "etag": "The revision, in quotes. Send it back as If-Match: a change is made to what you saw, or not at all."
-    }
-    changed = {200: Deployment}
-    verb = partial(one, method="POST", answers=changed, once=True, headers=revision)
-    refusals = (404, 409, 412, 422)
+    return [*_declared(do), *_verbs(do), *_views(do)]
+
+
+def _declared(do: DeploymentHandlers) -> list[Operation]:
+    one = partial(Operation, tag=TAG, needs=Rule.DEPLOYMENT, path=ONE, headers=REVISION)
     return [
         Operation(
             method="GET",
@@ -187,41 +187,49 @@ def operations(desk: Desk) -> list[Operation]:
         ),
         one(
             method="GET",
-            path=ONE,
             call=do.get_deployment,
             summary="One deployment with its versions and their replicas",
-            answers=changed,
-            headers=revision,
+            answers={200: Deployment},
             refuses=(404,),
         ),
         one(
             method="PUT",
-            path=ONE,
             call=do.put_deployment,
             summary="Declare a deployment: create it, or change what differs; nothing changed makes no new version",
             takes=DeployBody,
             example=EXAMPLE,
             answers={200: Deployment, 201: Deployment},
             once=True,
-            headers=revision,
-            refuses=refusals,
+            refuses=REFUSALS,
         ),
         one(
             method="DELETE",
-            path=ONE,
             call=do.delete_deployment,
             summary="Drain it and forget it with all its versions; it is gone once nothing of it runs",
             answers={202: Deployment},
-            headers=revision,
             refuses=(404, 409, 412),
         ),
+    ]
+
+
+def _verbs(do: DeploymentHandlers) -> list[Operation]:
+    verb = partial(
+        Operation,
+        tag=TAG,
+        needs=Rule.DEPLOYMENT,
+        method="POST",
+        answers={200: Deployment},
+        once=True,
+        headers=REVISION,
+        refuses=REFUSALS,
+    )
+    return [
         verb(
             path=f"{ONE}/scale",
             call=do.scale_deployment,
             summary="Run so many replicas, without a new version",
             takes=ScaleBody,
             example={"replicas": 3},
-            refuses=refusals,
         ),
         verb(
             path=f"{ONE}/stop",
@@ -229,7 +237,6 @@ def operations(desk: Desk) -> list[Operation]:
             summary="Finish what was accepted, and run nothing of it",
             takes=NothingBody,
             optional=True,
-            refuses=refusals,
         ),
         verb(
             path=f"{ONE}/start",
@@ -237,7 +244,6 @@ def operations(desk: Desk) -> list[Operation]:
             summary="Run it again",
             takes=NothingBody,
             optional=True,
-            refuses=refusals,
         ),
         verb(
             path=f"{ONE}/rollback",
@@ -246,7 +252,6 @@ def operations(desk: Desk) -> list[Operation]:
             takes=RollbackBody,
             optional=True,
             example={"to": "v2"},
-            refuses=refusals,
         ),
         verb(
             path=f"{ONE}/promote",
@@ -255,39 +260,36 @@ def operations(desk: Desk) -> list[Operation]:
             takes=PromoteBody,
             optional=True,
             example={"version": "v3"},
-            refuses=refusals,
         ),
-        one(
-            method="GET",
+    ]
+
+
+def _views(do: DeploymentHandlers) -> list[Operation]:
+    view = partial(Operation, tag=TAG, needs=Rule.DEPLOYMENT, method="GET", refuses=(404,))
+    return [
+        view(
             path=f"{ONE}/versions",
             call=do.list_versions,
             summary="Its versions, the newest first",
             answers={200: Page[Version]},
-            refuses=(404,),
         ),
-        one(
-            method="GET",
+        view(
             path=f"{ONE}/versions/{{version}}",
             call=do.get_version,
             summary="One version",
             answers={200: Version},
-            refuses=(404,),
         ),
-        one(
-            method="GET",
+        view(
             path=f"{ONE}/history",
             call=do.list_history,
             summary="Who changed what, the newest first",
             answers={200: Page[Revision]},
-            refuses=(404,),
         ),
-        one(
-            method="GET",
+        view(
             path=f"{ONE}/replicas",
             call=do.list_replicas_of,
             summary="Its worker processes",
             answers={200: Page[Replica]},
-            refuses=(404,),
         ),
     ]
 
