@@ -21,6 +21,7 @@ from slipway.controller.api.listening import serve
 from slipway.controller.core import Controller
 from slipway.spec.server import Authentication, ServerConfig
 from slipway.testing.supervisor import FakeSupervisor
+from slipway.transports.tls import TlsFiles
 from slipway.wire.messages import BeginController
 
 T = TypeVar("T")
@@ -31,7 +32,7 @@ READY_S = 20.0
 class Stand:
     """`do` runs a coroutine on the controller's loop."""
 
-    def __init__(self, folder: Path, *, required: bool | None, port: int = 0) -> None:
+    def __init__(self, folder: Path, *, required: bool | None, port: int, config: dict[str, Any]) -> None:
         self.folder = folder
         self.owner_key = new_owner_key()
         self.supervisor = FakeSupervisor()
@@ -41,7 +42,9 @@ class Stand:
         self._up = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", port))
         self.port: int = self._listener.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self._config = config
+        scheme = "http" if config.get("tls") is None else "https"
+        self.url = f"{scheme}://127.0.0.1:{self.port}"
         owner = {"authorization": f"Bearer {self.owner_key}"}
         self.web = httpx.Client(base_url=self.url, headers=owner, timeout=READY_S)
         self.failure: BaseException | None = None
@@ -52,7 +55,7 @@ class Stand:
         data = self.folder / "data"
         data.mkdir(exist_ok=True, mode=0o700)
         return BeginController(
-            config=ServerConfig(auth=Authentication(required=self._required)),
+            config=ServerConfig(**({"auth": Authentication(required=self._required)} | self._config)),
             data_dir=str(data),
             database=f"sqlite:///{data / 'slipway.db'}",
             artifacts=str(data / "artifacts"),
@@ -66,7 +69,9 @@ class Stand:
         self.app = make_app(controller.commands, seal_key=b"k" * 32, own_hosts=["slipway.example"])
         deciding = asyncio.ensure_future(controller.run())
         self.supervisor.attach(controller.heard)
-        serving = asyncio.ensure_future(serve(self.app, listeners=[self._listener], stop=self._stop))
+        tls = self._config.get("tls")
+        files = None if tls is None else TlsFiles(tls)
+        serving = asyncio.ensure_future(serve(self.app, listeners=[self._listener], stop=self._stop, tls=files))
         self._up.set()
         await asyncio.wait([deciding, serving], return_when=asyncio.FIRST_COMPLETED)
         deciding.cancel()
@@ -126,8 +131,9 @@ class Stand:
 
 
 @contextlib.contextmanager
-def standing(folder: Path, *, required: bool | None = None, port: int = 0) -> Iterator[Stand]:
-    stand = Stand(folder, required=required, port=port)
+def standing(folder: Path, *, required: bool | None = None, port: int = 0, **config: Any) -> Iterator[Stand]:
+    """`config`: fields of ServerConfig."""
+    stand = Stand(folder, required=required, port=port, config=config)
     thread = threading.Thread(target=stand.run, name="controller")
     thread.start()
     try:

@@ -57,24 +57,14 @@ def read_address(url: str) -> Address:
     return address._replace(url=f"{parts.scheme}://{address.target}{path}")
 
 
-def tls_context(
-    address: Address, ca_file: str | None, certificate: tuple[str, str] | None = None
-) -> ssl.SSLContext | None:
-    """None where nothing is encrypted. `ca_file`: certificates to trust instead of the system's. `certificate`: PEM
-    files of the client's own certificate and its key. Raises SetupError."""
+def tls_context(address: Address, ca_file: str | None) -> ssl.SSLContext | None:
+    """None where nothing is encrypted. `ca_file`: certificates to trust instead of the system's. Raises SetupError."""
     if not address.is_encrypted:
         return None
     try:
-        context = ssl.create_default_context(cafile=ca_file)
+        return ssl.create_default_context(cafile=ca_file)
     except OSError as error:
         raise _unreadable(ca_file, error) from error
-    if certificate is not None:
-        try:
-            context.load_cert_chain(*certificate)
-        except OSError as error:
-            files = " and ".join(certificate)
-            raise SetupError(f"cannot read the client certificate {files}: {error.strerror or error}") from error
-    return context
 
 
 def read_certificates(ca_file: str | None) -> bytes | None:

@@ -18,6 +18,7 @@ from slipway.client.admin_protocol import AdminProtocol, AdminTalk, Do
 from slipway.client.admin_streams import EventFollower, Follower, LogFollower, Patience
 from slipway.client.exchange import Heard, Opened, Send
 from slipway.client.http_links import AiohttpLink
+from slipway.client.identity import show_certificate
 from slipway.client.login import find_server, new_idempotency_key
 from slipway.client.retry import Circumstances, Retry
 from slipway.spec.resources import Event
@@ -63,7 +64,7 @@ class AsyncAdmin:
         self.login = login
         self._address: Address = read_address(login.server)
         origin = f"{self._address.scheme}://{self._address.target}"
-        tls = tls_context(self._address, ca_file or login.ca_file or None, certificate)
+        tls = show_certificate(tls_context(self._address, ca_file or login.ca_file or None), certificate)
         self._link = AiohttpLink(origin, headers=login.headers(), connections=64, tls=tls)
         self._protocol = AdminProtocol(self._address.path)
         self._timeout_s = timeout_s
