@@ -42,6 +42,18 @@ def _first_half(protocol: str, workload: str) -> Target:
     )
 
 
+def _open(protocol: str, workload: str) -> Target:
+    return Target(
+        about=f"tiny model, {protocol}: without auth ÷ with a token",
+        other="closed",
+        workload=workload,
+        connections=_MANY,
+        asked=1.05,
+        at_most=True,
+        beside=tuple(count for count in _TINY if count != _MANY),
+    )
+
+
 TARGETS = (
     _tiny("tiny model, HTTP JSON ÷ Triton", "triton", "tiny-json", 2),
     _tiny("tiny model, HTTP JSON ÷ floor", "floor", "tiny-json", 0.6),
@@ -54,6 +66,8 @@ TARGETS = (
     Target(about="3x224x224, HTTP binary ÷ Triton", other="triton", workload="large-binary", connections=8, asked=1),
     Target(about="3x224x224, gRPC ÷ Triton", other="triton", workload="large-grpc", connections=8, asked=1),
     Target(about="compute-bound net ÷ bare session.run", other="bare", workload="conv", connections=4, asked=0.97),
+    _open("HTTP JSON", "tiny-json"),
+    _open("gRPC", "tiny-grpc"),
     _first_half("HTTP JSON", "tiny-json"),
     _first_half("HTTP binary", "tiny-binary"),
     _first_half("gRPC", "tiny-grpc"),

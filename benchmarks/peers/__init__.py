@@ -7,6 +7,7 @@ from benchmarks.contender import Peer
 # In the order of the tables. Neighbours run one after the other, so those that are compared stand together.
 NAMES = (
     "slipway",
+    "closed",
     "triton",
     "floor",
     "bare",
