@@ -45,7 +45,8 @@ class Guesses:
         self._refused[row] = self._refused.get(row, 0) + 1
         wait_s = self._pairs.failed((place, user), now=now)
         if user:
-            self._peers.failed(place, now=now)
+            if place:  # who comes by a Unix socket has no address, and is not one and the same with all others who do
+                self._peers.failed(place, now=now)
             self._users.failed(user, now=now)
         return wait_s
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +14,8 @@ from slipway.cli.show import moment, table, tame
 
 if TYPE_CHECKING:
     from slipway.spec.resources import Event
+
+_COLOUR = re.compile(r"\x1b\[[0-9;:]{0,40}m")
 
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")]
 MaybeName = Annotated[
@@ -49,8 +52,10 @@ def _print_log(call: Call, line: str) -> None:
 
 
 def _printable(line: str) -> str:
-    """Colours may pass; whatever else could move somebody's cursor may not."""
-    return "\x1b[".join(tame(part) for part in line.split("\x1b["))
+    """Colours may pass; what else could move somebody's cursor, or have his terminal answer, may not."""
+    kept = _COLOUR.findall(line)
+    plain = [tame(part) for part in _COLOUR.split(line)]
+    return plain[0] + "".join(colour + part for colour, part in zip(kept, plain[1:], strict=True))
 
 
 @calling

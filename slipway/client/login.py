@@ -135,8 +135,8 @@ def _alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # somebody else's, and there
-        return True
+    except PermissionError:
+        return False  # somebody else's: not the server of this folder, which is ours, but who has its number now
     return pid > 0
 
 

@@ -70,10 +70,14 @@ def secret_key(path: Path) -> bytes:
     if not path.exists():
         _make(path)
     try:
-        mode, key = path.stat().st_mode, path.read_bytes()
+        found, key = path.stat(), path.read_bytes()
     except OSError as error:
         raise SetupError(f"The key of the secrets, {path}, cannot be read: {error.strerror}.") from None
-    if stat.S_IMODE(mode) & 0o077:
+    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.getuid():
+        raise SetupError(
+            f"{path} is no file of yours, so somebody else may know what is in it. Put back the right one."
+        )
+    if stat.S_IMODE(found.st_mode) & 0o077:
         raise SetupError(f"{path} seals the secrets, and others than its owner can read it: chmod 600 {path}")
     if len(key) != KEY_BYTES:
         raise SetupError(f"{path} has {len(key)} bytes; a key has {KEY_BYTES}. Put back the right file. Without it, "

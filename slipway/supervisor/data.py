@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import os
 import secrets
+import stat
 import time
 from pathlib import Path
 
@@ -72,7 +73,10 @@ class DataFolder:
     def _owner_key(self) -> str:
         path = self.path / OWNER_KEY
         try:
-            if path.stat().st_mode & 0o077:
+            status = path.lstat()
+            if not stat.S_ISREG(status.st_mode) or status.st_uid != os.getuid():
+                raise SetupError(f"{path} is no file of yours, so somebody else may know what is in it; remove it")
+            if status.st_mode & 0o077:
                 path.chmod(0o600)
             key = path.read_text().strip()
         except FileNotFoundError:

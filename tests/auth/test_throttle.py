@@ -96,3 +96,14 @@ def test_addresses_of_one_subscriber_count_as_one() -> None:
     assert network("::ffff:192.0.2.1") == network("192.0.2.1") == "192.0.2.1"
     assert network("unix") == "unix"
     assert len(network("x" * 5000)) == 64
+
+
+def test_those_without_an_address_do_not_lock_each_other_out() -> None:
+    """They come by a Unix socket (streams of the native gRPC door); guesses at one name say nothing about another's."""
+    guesses = Guesses()
+    for number in range(100):
+        guesses.failed("unknown_user", "", peer="", user=f"nobody-{number}", now=0.0)
+    assert guesses.wait_s(peer="", user="bob", now=0.0) == 0.0
+    for number in range(100):
+        guesses.failed("unknown_user", "", peer="192.0.2.1", user=f"nobody-{number}", now=0.0)
+    assert guesses.wait_s(peer="192.0.2.1", user="bob", now=0.0) > 0.0
