@@ -10,8 +10,9 @@ import asyncio
 import contextlib
 import logging
 import socket
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import uvicorn
 from fastapi import FastAPI
@@ -25,6 +26,8 @@ HEAD_S = 20.0
 IDLE_S = 75
 END_S = 5
 MAX_CONNECTIONS = 1000
+MAX_CONNECTIONS_EACH = 400
+"""From one address, so that it takes more than one to keep everybody out."""
 REFRESH_S = 1.0
 
 
@@ -34,9 +37,17 @@ class AdminProtocol(HttpToolsProtocol):
     _head_bytes = 0
     _certificate = ""
     _slow: asyncio.TimerHandle | None = None
+    _peer = ""
+    _here: ClassVar[Counter[str]] = Counter()
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        peer = transport.get_extra_info("peername")
+        self._peer = str(peer[0]) if isinstance(peer, tuple) else ""
+        self._here[self._peer] += 1
+        if self._here[self._peer] > MAX_CONNECTIONS_EACH:
+            transport.abort()
+            return
         line = transport.get_extra_info("socket")
         if line is not None and line.family in (socket.AF_INET, socket.AF_INET6):
             # asyncio does it only where it knows the protocol's number, which a socket that was handed over may not
@@ -49,6 +60,9 @@ class AdminProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_came()
+        self._here[self._peer] -= 1
+        if not self._here[self._peer]:
+            del self._here[self._peer]
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:

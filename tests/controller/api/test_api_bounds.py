@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from pathlib import Path
 
 import httpx
 import pytest
 from api_stand import Stand, standing, wait_for
 
-from slipway.controller.api import desk
+from slipway.controller.api import desk, listening
 from slipway.wire.messages import Series
 
 STREAM = "/api/v1/events/stream"
@@ -65,3 +66,20 @@ def test_no_identity_takes_all_streams(tmp_path: Path, monkeypatch: pytest.Monke
         assert [opens(stand.web, STREAM) for _ in range(3)] == [True, True, False]
         stack.close()
         wait_for(lambda: stand.app.state.desk.streams.total() == 0)
+
+
+def test_one_address_does_not_take_all_connections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a head each, as an attacker sends it before he is asked who he is."""
+    monkeypatch.setattr(listening, "MAX_CONNECTIONS_EACH", 20)
+    with standing(tmp_path, required=True) as stand, contextlib.ExitStack() as stack:
+        slow = []
+        for _ in range(40):
+            line = stack.enter_context(socket.create_connection(("127.0.0.1", stand.port), 10, ("127.0.0.2", 0)))
+            with contextlib.suppress(ConnectionError):
+                line.sendall(b"GET /healthz HTTP/1.1\r\nhost: 127.0.0.1\r\n")
+            slow.append(line)
+        assert stand.web.get("/api/v1/whoami").json()["kind"] == "owner"
+        wait_for(lambda: listening.AdminProtocol._here["127.0.0.2"] == 20)
+        for line in slow:
+            line.close()
+        wait_for(lambda: "127.0.0.2" not in listening.AdminProtocol._here)
