@@ -40,25 +40,33 @@ def eventually(condition: Callable[[], Any], what: str, *, within_s: float = DEA
 
 
 class Up:
-    """One server on one data directory, that may be started several times. Its log is `folder/log`."""
+    """One server on one data directory, that may be started several times. Its log is `folder/log`. `powerless`: the
+    modes of files stop it, even where these tests run as root."""
 
-    def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
+    def __init__(self, folder: Path, *arguments: str, powerless: bool = False, **environment: str) -> None:
         self.folder = folder
         self.data_dir = folder / "data"
         self.page = ""
         self._arguments = arguments
+        self._as: list[str] = []
+        if powerless and os.getuid() == 0:
+            self._as = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
         self._environment = environment
         self._seen: list[psutil.Process] = []
         self.process: subprocess.Popen[str] | None = None
 
     def start(self) -> Up:
         """Returns when the ready page was printed."""
+        self.begin()
+        return self.await_ready()
+
+    def begin(self) -> None:
         runtime = self.folder / "run"
         runtime.mkdir(exist_ok=True)
         clean = {name: value for name, value in os.environ.items() if not name.startswith("SLIPWAY_")}
         with (self.folder / "log").open("a") as log:
             self.process = subprocess.Popen(
-                [*COMMAND, "up", "--data-dir", str(self.data_dir), *ANY_PORTS, *self._arguments],
+                [*self._as, *COMMAND, "up", "--data-dir", str(self.data_dir), *ANY_PORTS, *self._arguments],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
@@ -66,7 +74,9 @@ class Up:
                 start_new_session=True,
                 env=clean | {"XDG_RUNTIME_DIR": str(runtime), "PYTHONUNBUFFERED": "1"} | self._environment,
             )
-        assert self.process.stdout is not None
+
+    def await_ready(self) -> Up:
+        assert self.process is not None and self.process.stdout is not None
         lines = []
         for line in self.process.stdout:
             lines.append(line)
@@ -142,10 +152,10 @@ class Up:
 
 
 @contextlib.contextmanager
-def upped(*arguments: str, **environment: str) -> Iterator[Up]:
+def upped(*arguments: str, powerless: bool = False, **environment: str) -> Iterator[Up]:
     """A server with a new data directory, ready; it has to end well."""
     folder = Path(tempfile.mkdtemp(prefix="up-", dir="/tmp"))  # short, for the sockets' sake
-    up = Up(folder, *arguments, **environment)
+    up = Up(folder, *arguments, powerless=powerless, **environment)
     try:
         up.start()
         yield up

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 from slipway.controller.events import KEEP, EventBook, Note
 from slipway.controller.ledger import Ledger
@@ -44,6 +46,8 @@ class Janitor:
             try:
                 if self._leading():
                     await self.clean()
+                if self._world.known:
+                    await asyncio.to_thread(remove_logs, self._specs.logs_folder, set(self._world.deployments))
             except SlipwayError as error:
                 logger.warning("cleaning up was put off: %s", error.message)
             except Exception:
@@ -84,3 +88,10 @@ class Janitor:
             except SlipwayError as error:
                 logger.warning("files of a version are gone: %s", error.message)
         return artifacts.collect(keep, now=self._wall())
+
+
+def remove_logs(folder: Path, known: set[str]) -> None:
+    """Those of deployments that are not there any more: deleted while another controller led, or this one was dead."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.is_dir() and path.name not in known:
+            shutil.rmtree(path, ignore_errors=True)

@@ -6,6 +6,7 @@ the workers, and never into the store, a log or an event.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ class SpecMaker:
     def __init__(self, *, artifacts_folder: str, data_dir: Path) -> None:
         self._folder = Path(artifacts_folder)
         self._key_file = data_dir / "secret.key"
+        self.logs_folder = data_dir / "logs"
         self._artifacts: ArtifactStore | None = None
         self._secrets: dict[str, SecretRecord] = {}
         self._made: dict[tuple[object, ...], ModelSpec] = {}
@@ -62,6 +64,8 @@ class SpecMaker:
         return self._make(deployment, version, lenient=True)
 
     def forget(self, name: str) -> None:
+        """It is deleted: what its replicas wrote goes too, or the next one of its name would seem to have said it."""
+        shutil.rmtree(self.logs_folder / name, ignore_errors=True)
         self._made = {key: made for key, made in self._made.items() if key[0] != name}
 
     def check_here(self, version: VersionRecord) -> None:

@@ -23,12 +23,14 @@ from slipway.worker.pulse import Pulse, beat
 from slipway.worker.sandbox import SandboxPlan, look_around, plan_sandbox
 from slipway.worker.serve import Desk, ServingLoop
 from slipway.worker.start import Started, start
+from slipway.worker.voice import loosen_tongue
 
 logger = logging.getLogger("slipway.worker")
 
 
 def main() -> NoReturn:
     faulthandler.enable()  # a crash in native code leaves at least a trace of where
+    loosen_tongue()
     socket_of_control, listeners = begin_child()
     line = ControlLine(socket_of_control)
     begin = line.hear()
