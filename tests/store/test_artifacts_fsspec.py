@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -159,3 +160,11 @@ def test_the_servers_own_machine_under_another_name(
     fsspec.register_implementation("innocent", kind, clobber=True)
     with pytest.raises(InvalidSpec, match="server's own machine"):
         store.fetch(f"innocent://{tmp_path}/secret")
+
+
+def test_a_server_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
+    """FTP connects when it is opened, before anything is asked for."""
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    with pytest.raises(Unavailable, match=f"ftp://127.0.0.1:{port}/iris.onnx"):
+        ArtifactStore(tmp_path / "artifacts", patience=QUICK).fetch(f"ftp://127.0.0.1:{port}/iris.onnx")

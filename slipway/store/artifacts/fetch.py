@@ -53,8 +53,8 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def open_source(url: str, *, known: str, storage: Mapping[str, Mapping[str, Any]], patience: Patience) -> Source:
-    """`known`: the identity of what is here already. Raises InvalidSpec for protocols that are unknown or refused, and
-    MissingExtra."""
+    """`known`: the identity of what is here already. Raises InvalidSpec for protocols that are unknown or refused,
+    MissingExtra, and Unavailable where a protocol connects at once (as FTP does) and cannot."""
     protocol = protocol_of(url)
     if protocol in ("http", "https"):
         from slipway.store.artifacts.http_source import HttpSource
@@ -62,7 +62,10 @@ def open_source(url: str, *, known: str, storage: Mapping[str, Mapping[str, Any]
         return HttpSource(url, known=known, connect_s=patience.connect_s, read_s=patience.silence_s)
     from slipway.store.artifacts.fsspec_source import FsspecSource
 
-    return FsspecSource(url, protocol=protocol, settings=storage.get(protocol, {}))
+    try:
+        return FsspecSource(url, protocol=protocol, settings=storage.get(protocol, {}))
+    except Transient as error:
+        raise Unavailable(str(error)) from error
 
 
 class Downloaded(NamedTuple):
