@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from controller_stage import OWNER, begin_at, spec, stage
 
+from slipway.auth.verify import OPEN
 from slipway.errors import Forbidden
 from slipway.spec.access import Caller
+from slipway.spec.server import Authentication, ServerConfig
 
 DEPLOYER = Caller("key", "ci", "key:abcdefgh", ("deploy:iris",))
 EVERYWHERE = Caller("key", "ci", "key:abcdefgi", ("deploy:*",))
@@ -93,5 +95,22 @@ def test_a_new_deployment_under_an_old_name_inherits_no_grant(tmp_path: Path) ->
             await at.eventually(at.commands.deployments, [])
             with pytest.raises(Forbidden, match="/spec/sandbox/enabled"):
                 await at.commands.deploy(spec(**open_wide), caller=DEPLOYER)
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(("host", "refused"), [("127.0.0.1", False), ("0.0.0.0", True)])
+def test_nobody_in_particular_opens_a_sandbox_from_another_machine(tmp_path: Path, host: str, refused: bool) -> None:
+    """`auth.required: false` beyond loopback: models may be deployed by whoever comes, in their sandboxes."""
+    config = ServerConfig(host=host, auth=Authentication(required=False))
+
+    async def story() -> None:
+        async with stage(begin_at(tmp_path, config=config)) as at:
+            await at.commands.deploy(spec(), caller=OPEN)
+            if refused:
+                with pytest.raises(Forbidden, match="/spec/sandbox/enabled"):
+                    await at.commands.deploy(spec(sandbox={"enabled": False}), caller=OPEN)
+            else:
+                await at.commands.deploy(spec(sandbox={"enabled": False}), caller=OPEN)
 
     asyncio.run(story())

@@ -88,7 +88,7 @@ class ChangingCommands(ReadingCommands):
             comes_from = await asyncio.to_thread(self._where_from, goal)
             before = spec_from_json(old.spec)
             after = with_settings(before, goal.settings)
-            check_grants(after, before, caller)
+            check_grants(after, before, caller, host=self._begin.config.host)
             spec = spec_to_json(after)
             changes = [f"version: v{old.target or old.live} → v{goal.number}"]
 

@@ -66,7 +66,8 @@ class DeployCommands(ChangingCommands):
             _check_revision(name, old, expected_revision)
             if old is not None and old.deleting:
                 raise Conflict(f"{name!r} is being deleted; deploy it again when it is gone, in a moment")
-            check_grants(spec, None if old is None else spec_from_json(old.spec), caller)
+            before = None if old is None else spec_from_json(old.spec)
+            check_grants(spec, before, caller, host=self._begin.config.host)
             self._check_secrets(spec)
             sources = Sources(self._specs, host=self._begin.config.host)
             settled = await sources.settle(spec, artifact=artifact, dry_run=dry_run, caller=caller)
