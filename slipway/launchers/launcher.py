@@ -20,8 +20,9 @@ class ChildPlan(msgspec.Struct, frozen=True):
 
     `listen`: path of a Unix socket that is bound and listening before the child starts and handed to it, '' for none.
     So nobody who connects comes too early, and a sandboxed child needs no right to create it. `listeners`: sockets that
-    listen already and outlive the child. `output`: the file that standard output and error are appended to, '' for
-    those of the parent.
+    listen already and outlive the child. `reserved`: of the parent's environment it inherits only what tells of machine
+    and language, and no credentials that are there for something else. `output`: the file that standard output and
+    error are appended to, '' for those of the parent.
     """
 
     module: str
@@ -29,6 +30,7 @@ class ChildPlan(msgspec.Struct, frozen=True):
     listen: str = ""
     listeners: tuple[socket.socket, ...] = ()
     environment: dict[str, str] = {}
+    reserved: bool = False
     output: str = ""
 
 

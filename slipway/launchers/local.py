@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from slipway.errors import SetupError
@@ -20,6 +22,13 @@ TITLE = "SLIPWAY_TITLE"
 PARENT_PID = "SLIPWAY_PARENT_PID"
 OWN_VARIABLES = "SLIPWAY_"
 
+PASSED_ON = re.compile(
+    "(PATH|HOME|USER|LOGNAME|SHELL|TERM|LANG|LANGUAGE|LC_.*|TZ|TMPDIR|TEMP|TMP|XDG_.*|HOSTNAME|LD_.*|MALLOC_.*|GLIBC_.*"
+    "|PYTHON.*|VIRTUAL_ENV|CONDA_.*|SSL_CERT_.*|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|(HTTP|HTTPS|NO|ALL)_PROXY"
+    "|(http|https|no|all)_proxy|OMP_.*|GOMP_.*|KMP_.*|MKL_.*|OPENBLAS_.*|BLIS_.*|NUMEXPR_.*|NUMBA_.*|VECLIB_.*|RAYON_.*"
+    "|POLARS_.*|ORT_.*|TF_.*|XLA_.*|TORCH.*|PYTORCH_.*|CUDA_.*|NVIDIA_.*|NCCL_.*|ROCR_.*|HIP_.*|GPU_.*)\\Z"
+)
+"""Of machine, language and numeric libraries; nothing that is called a key, a token or a password."""
 BACKLOG = 64
 PR_SET_PDEATHSIG = 1
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
@@ -74,9 +83,7 @@ class LocalLauncher:
 
     def launch(self, plan: ChildPlan) -> LocalChild:
         ours, theirs = socket.socketpair()
-        # What is set for our own command line (SLIPWAY_KEY, SLIPWAY_DATABASE) is not for the code that a model brings.
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(OWN_VARIABLES)}
-        environment = inherited | plan.environment
+        environment = inherited_from(os.environ, reserved=plan.reserved) | plan.environment
         with contextlib.ExitStack() as ends:
             ends.enter_context(theirs)
             try:
@@ -104,6 +111,17 @@ class LocalLauncher:
                     Path(plan.listen).unlink(missing_ok=True)
                 raise SetupError(f"cannot start {plan.title!r}: {error}") from error
         return LocalChild(process, ours, plan.listen)
+
+
+def inherited_from(environment: Mapping[str, str], *, reserved: bool) -> dict[str, str]:
+    """What a child gets of its parent's. What is set for our own command line (SLIPWAY_KEY, SLIPWAY_DATABASE) is not
+    for the code that a model brings; neither are, with `reserved`, a server's own credentials for clouds and
+    databases."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if not name.startswith(OWN_VARIABLES) and (not reserved or PASSED_ON.match(name))
+    }
 
 
 def _listen(path: str) -> socket.socket:

@@ -141,6 +141,7 @@ class House:
                 folder=folder,
                 logs=(self._spec.log_json, self._spec.log_level),
                 output=self._output,
+                reserved=self._remembers,  # a deployment says in its spec what it needs
                 gate=gate,
                 behind=behind and courteous,
                 changed=self._changed,

@@ -35,10 +35,10 @@ ERRORS = {error.code: error for error in every_error()}
 
 
 class Replica:
-    """A post, and what its worker said of itself. `cpu_s` counts all generations; `quiet_beats` those in a row
-    between which it computed nothing. `load`: the share of the time between the last two in which it computed. `spec`
-    is what its next process hears. `output`: the file for what it writes, '' for the terminal. `behind`: its first
-    process loads behind those who serve; one that takes a dead one's place is in a hurry."""
+    """A post, and what its worker said of itself. `cpu_s` counts all generations; `quiet_beats` those in a row between
+    which it computed nothing. `load`: the share of the time between the last two in which it computed. `spec` is what
+    its next process hears. `output`: the file for what it writes, '' for the terminal. `reserved`: see ChildPlan.
+    `behind`: its first process loads behind those who serve; one that takes a dead one's place is in a hurry."""
 
     def __init__(
         self,
@@ -52,11 +52,13 @@ class Replica:
         folder: RuntimeFolder,
         logs: tuple[bool, str],
         output: str,
+        reserved: bool,
         gate: StartGate,
         behind: bool,
         changed: Callable[[], None],
     ) -> None:
         self.index = index
+        self._reserved = reserved
         self._behind = behind
         self._stepped_back = False
         self.spec = spec
@@ -117,6 +119,7 @@ class Replica:
             title=f"slipway: {self.post.name}",
             listen=self._socket,
             environment=threads | early,
+            reserved=self._reserved,
             output=self._output,
         )
 
@@ -176,6 +179,7 @@ class Version:
         folder: RuntimeFolder,
         logs: tuple[bool, str],
         output: Callable[[ModelSpec, int], str],
+        reserved: bool,
         gate: StartGate,
         behind: bool,
         changed: Callable[[], None],
@@ -198,6 +202,7 @@ class Version:
                 folder=folder,
                 logs=logs,
                 output=output(spec, index),
+                reserved=reserved,
                 gate=gate,
                 behind=behind,
                 changed=self._replica_changed,

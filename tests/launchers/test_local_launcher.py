@@ -16,7 +16,7 @@ import pytest
 
 from slipway.errors import SetupError
 from slipway.launchers.launcher import ChildPlan
-from slipway.launchers.local import LocalChild, LocalLauncher, begin_child
+from slipway.launchers.local import LocalChild, LocalLauncher, begin_child, inherited_from
 from slipway.wire.control import ControlLine
 from slipway.wire.messages import Progress
 
@@ -210,3 +210,11 @@ def test_what_cannot_be_started_says_so(tmp_path: Path) -> None:
 def test_a_child_is_not_run_by_hand() -> None:
     with pytest.raises(SetupError, match="not run by hand"):
         begin_child()
+
+
+def test_a_deployment_inherits_what_tells_of_the_machine_and_no_credentials() -> None:
+    told = {"PATH": "/bin", "LC_ALL": "C", "OMP_NUM_THREADS": "2", "CUDA_VISIBLE_DEVICES": "0", "https_proxy": "p"}
+    kept = {"AWS_SECRET_ACCESS_KEY": "a", "PGPASSWORD": "b", "PATHOLOGY": "c", "MY_TOKEN": "d"}
+    ours = {"SLIPWAY_KEY": "e"}
+    assert inherited_from(told | kept | ours, reserved=True) == told
+    assert inherited_from(told | kept | ours, reserved=False) == told | kept
