@@ -77,6 +77,25 @@ def test_a_backup_put_in_its_place_while_it_runs(store: Store, path: Path, tmp_p
     assert noted(store) == 2
 
 
+def test_a_leader_writes_nothing_to_a_backup_before_it_asked_for_the_lease(store: Store, path: Path) -> None:
+    store.fence = store.lease(holder="one", ttl_s=60).epoch
+    aside = path.with_name("aside.db")
+    with sqlite3.connect(path) as source, sqlite3.connect(aside) as target:
+        source.backup(target)
+    source.close()
+    target.close()
+    note(store)
+    store.close()
+    aside.replace(path)
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match="was replaced by another file, which is read first"):
+            note(store)
+    assert noted(store) == 1
+    store.fence = store.lease(holder="one", ttl_s=60).epoch
+    note(store)
+    assert noted(store) == 2
+
+
 def test_locked_by_somebody_else(store: Store, path: Path) -> None:
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")

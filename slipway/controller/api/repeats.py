@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import re
 import time
 from collections.abc import Awaitable, Callable
@@ -16,13 +17,14 @@ from typing import Protocol
 from starlette.requests import Request
 from starlette.responses import Response
 
-from slipway.errors import Conflict, InvalidInput, SetupError
+from slipway.errors import Conflict, InvalidInput, NotLeader, SetupError, StoreUnavailable
 from slipway.spec.access import Caller
 from slipway.store.records import IdempotentAnswer
 from slipway.store.secrets import seal, unseal
 
 HEADER = "idempotency-key"
 _KEY = re.compile(r"[\x21-\x7e]{1,255}\Z")
+logger = logging.getLogger(__name__)
 _KEPT_HEADERS = ("content-type", "etag", "location")
 
 
@@ -63,7 +65,10 @@ class Repeats:
                 return again
             answer = await act()
             if 200 <= answer.status_code < 300:
-                await self._memory.remember_answer(self._sealed(key, fingerprint, answer))
+                try:
+                    await self._memory.remember_answer(self._sealed(key, fingerprint, answer))
+                except (StoreUnavailable, NotLeader) as error:  # it was done, and to say otherwise would be a lie
+                    logger.warning("the answer to an Idempotency-Key could not be kept: %s", error.message)
             return answer
         finally:
             self._running.discard(key)
