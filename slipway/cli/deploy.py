@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple, NoReturn
 
 import typer
 
@@ -15,12 +15,15 @@ from slipway.cli.deployments import TimeoutS, Wait
 from slipway.cli.exits import INTERRUPTED, Ended, note, status_of, warn
 from slipway.cli.painting import Painter, painter
 from slipway.cli.plan import name_of, split_name
-from slipway.cli.spec_files import Declared, read_files, with_changes
+from slipway.cli.spec_files import STDIN, Declared, is_here, read_files, with_changes
 from slipway.cli.waiting import wait_until
-from slipway.errors import NotFound, SetupError, SlipwayError
+from slipway.errors import InvalidSpec, NotFound, SetupError, SlipwayError, Unavailable
 
 if TYPE_CHECKING:
     from slipway.spec.resources import Deployment
+
+COMMAND_LINE = "the command line"
+Failures = list[SlipwayError | Ended]
 
 Model = Annotated[
     str, typer.Argument(metavar="MODEL", help="A file or folder, module:Class, or a URL; NAME=MODEL names it too.")
@@ -44,6 +47,7 @@ class How(NamedTuple):
     new_version: bool
     dry_run: bool
     upload: bool
+    keep_model: bool
     revision: int
 
 
@@ -65,6 +69,10 @@ def deploy(
         bool,
         typer.Option("--upload/--no-upload", help="Send local files, or let the server find them at the same path."),
     ] = True,
+    keep_model: Annotated[
+        bool,
+        typer.Option("--keep-model", help="Leave the deployment the model it has, wherever that file is by now."),
+    ] = False,
     expected_revision: Annotated[
         int,
         typer.Option(metavar="N", min=-1, help="Refuse if it changed since; 0: it must be new.", show_default=False),
@@ -79,34 +87,45 @@ def deploy(
     slipway deploy my_models:Ranker --set env.MODE=fast
     slipway deploy s3://models/iris.onnx --hold               then: slipway promote iris
     slipway deploy -f iris.yaml -f more/ --dry-run
+    slipway deploy --name iris --set limits.requests_per_s=50   the model stays
 
-    A MODEL alone leaves the other settings of a deployment that is there as they are; a spec replaces them all.
+    A MODEL alone leaves the other settings of a deployment that is there as they are; --name with --set leaves
+    everything else, the model too; a spec replaces all.
     """
-    how = How(hold, new_version, dry_run, upload, expected_revision)
+    how = How(hold, new_version, dry_run, upload, keep_model, expected_revision)
     planned = _planned(call, model, file or [], name, set_ or [])
     shown = painter()
     try:
-        found = [_submit(call, one, how, shown) for one in planned]
+        found, failed = _submit_all(call, planned, how, shown)
         began = time.monotonic()
         if wait and not dry_run:
-            found = _settle(call, found, how, shown, deadline=began + timeout_s)
+            found, late = _settle(call, found, how, shown, deadline=began + timeout_s)
+            failed += late
     finally:
         shown.close()
     for one in found:
         for warning in one.warnings:
             warn(f"{one.name}: {warning}")
+    if failed:
+        _end(failed, found, how, waited=wait)
     call.show(found if file else found[0], lambda: "\n".join(told(one, how, waited=wait) for one in found))
+    if wait and call.for_people and not dry_run:
+        _say_where(call, found)
 
 
 def _planned(call: Call, model: str, files: list[str], name: str, changes: list[str]) -> list[Declared]:
     """Everything is read before anything is sent. Raises SetupError, InvalidSpec."""
     if model.endswith((".yaml", ".yml")) and Path(model).is_file():
         raise SetupError(f"{model} looks like a spec: slipway deploy -f {model}")
+    if not model and not files and name and changes:
+        return [_of_settings(call, name, changes)]
     if bool(model) == bool(files):
-        raise SetupError("say what to deploy: a MODEL, or specs with -f, and not both")
+        raise SetupError(
+            "say what to deploy: a MODEL, or specs with -f, and not both; or --name NAME with --set FIELD=VALUE"
+        )
     if model:
         return [_of_model(call, model, name, changes)]
-    found = read_files(files)
+    found = [one._replace(keep_model=_is_only_there(call, one)) for one in read_files(files)]
     if name and len(found) > 1:
         raise SetupError(f"--name names one deployment, but {len(found)} are declared")
     if not (changes or name):
@@ -115,6 +134,25 @@ def _planned(call: Call, model: str, files: list[str], name: str, changes: list[
 
     given = [f"name={name}"] if name else []
     return [one._replace(spec=with_changes(spec_to_json(one.spec), [*changes, *given])) for one in found]
+
+
+def _of_settings(call: Call, name: str, changes: list[str]) -> Declared:
+    """What is there, but for these fields."""
+    spec = call.admin.deployment(name).spec
+    changed = with_changes(spec, changes)
+    return Declared(changed, Path.cwd(), COMMAND_LINE, keep_model=changed.model == spec.get("model"))
+
+
+def _is_only_there(call: Call, one: Declared) -> bool:
+    """A spec out of a pipe is most often what `slipway get` says, on whatever machine, and its relative paths begin
+    nowhere. So a model that is not here and that the deployment has under this very name is left to it. In a file, on
+    the other hand, a model that is missing is a mistake."""
+    if one.file != STDIN or is_here(one):
+        return False
+    try:
+        return call.admin.deployment(one.spec.name).spec.get("model") == one.spec.model
+    except NotFound:
+        return False
 
 
 def _of_model(call: Call, typed: str, name: str, changes: list[str]) -> Declared:
@@ -126,7 +164,48 @@ def _of_model(call: Call, typed: str, name: str, changes: list[str]) -> Declared
         spec.pop("digest", None)  # of the model before
     except NotFound:
         spec = {}
-    return Declared(with_changes(spec | {"name": name, "model": model}, changes), Path.cwd(), "the command line")
+    return Declared(with_changes(spec | {"name": name, "model": model}, changes), Path.cwd(), COMMAND_LINE)
+
+
+def _submit_all(call: Call, planned: list[Declared], how: How, shown: Painter) -> tuple[list[Deployment], Failures]:
+    """One that is refused keeps no other from going. Raises Unavailable at once: there is nobody to ask the rest."""
+    found: list[Deployment] = []
+    failed: Failures = []
+    for one in planned:
+        try:
+            found.append(_submit(call, one, how, shown))
+        except Unavailable:
+            raise
+        except InvalidSpec as error:
+            told = tuple(map(one.located, error.problems or (error.message,)))
+            words = told[0] if len(told) == 1 else f"{len(told)} things are wrong with {one.spec.name}, in {one.file}"
+            failed.append(InvalidSpec(words, problems=told))
+        except SlipwayError as error:
+            if len(planned) > 1:
+                error.message = f"{one.spec.name}: {error.message}"
+            failed.append(error)
+    return found, failed
+
+
+def _end(failed: Failures, good: list[Deployment], how: How, *, waited: bool) -> NoReturn:
+    if len(failed) == 1 and not good:
+        raise failed[0]
+    for one in good:
+        note(told(one, how, waited=waited))
+    statuses = {status_of(error) for error in failed}
+    lines = "\n".join(line for error in failed for line in (getattr(error, "problems", ()) or (error.message,)))
+    raise Ended(f"{len(failed)} of {len(failed) + len(good)} deployments failed:\n{lines}", status=min(statuses))
+
+
+def _say_where(call: Call, found: list[Deployment]) -> None:
+    """Of what is new, what somebody does next."""
+    new = [one for one in found if one.change == "created" and one.live]
+    if not new:
+        return
+    with contextlib.suppress(SlipwayError):  # the deployment has done well all the same
+        http = call.admin.status().addresses.http
+        for one in new if http else ():
+            note(f"  {http}/v2/models/{one.name}")
 
 
 def _submit(call: Call, one: Declared, how: How, shown: Painter) -> Deployment:
@@ -139,6 +218,7 @@ def _submit(call: Call, one: Declared, how: How, shown: Painter) -> Deployment:
                 dry_run=how.dry_run,
                 new_version=how.new_version,
                 upload=how.upload,
+                keep_model=how.keep_model or one.keep_model,
                 expected_revision=None if how.revision < 0 else how.revision,
                 progress=lambda step: shown.step(name, step),
             )
@@ -156,10 +236,12 @@ def _standing_in(folder: Path) -> Iterator[None]:
         yield
 
 
-def _settle(call: Call, found: list[Deployment], how: How, shown: Painter, *, deadline: float) -> list[Deployment]:
-    """All of them, one after the other in what is seen; they load side by side. Raises Ended when any failed."""
+def _settle(
+    call: Call, found: list[Deployment], how: How, shown: Painter, *, deadline: float
+) -> tuple[list[Deployment], Failures]:
+    """All of them, one after the other in what is seen; they load side by side."""
     settled: list[Deployment] = []
-    failed: list[SlipwayError | Ended] = []
+    failed: Failures = []
     for one in found:
         left_s = max(0.1, round(deadline - time.monotonic(), 1))
         try:
@@ -168,15 +250,7 @@ def _settle(call: Call, found: list[Deployment], how: How, shown: Painter, *, de
             settled.append(_remembering(now, one))
         except (SlipwayError, Ended) as error:
             failed.append(error)
-    if not failed:
-        return settled
-    if len(found) == 1:
-        raise failed[0]
-    for one in settled:
-        note(told(one, how, waited=True))
-    statuses = {status_of(error) for error in failed}
-    lines = "\n".join(error.message for error in failed)
-    raise Ended(f"{len(failed)} of {len(found)} deployments failed:\n{lines}", status=min(statuses))
+    return settled, failed
 
 
 def _remembering(now: Deployment, first: Deployment) -> Deployment:

@@ -9,7 +9,8 @@ import typer
 from slipway.cli.calls import Call, Form, Yes, calling, make_sure, written
 from slipway.cli.completion import deployment_names, version_names
 from slipway.cli.exits import note
-from slipway.cli.show import ago, moment, shortened, table
+from slipway.cli.show import ago, counted, moment, shortened, table
+from slipway.errors import SetupError
 
 if TYPE_CHECKING:
     from slipway.spec.resources import Deployment, Revision
@@ -39,8 +40,6 @@ def list_(call: Call, label: Label = None) -> None:
 
 
 def labels_of(typed: list[str]) -> dict[str, str]:
-    from slipway.errors import SetupError
-
     pairs = [one.partition("=") for one in typed]
     for key, equals, _ in pairs:
         if not (key and equals):
@@ -50,7 +49,7 @@ def labels_of(typed: list[str]) -> dict[str, str]:
 
 def listed(found: list[Deployment]) -> str:
     if not found:
-        return "No deployments yet: `slipway deploy MODEL` makes one."
+        return "No deployments here that you may see: `slipway deploy MODEL` makes one."
     titles = ("name", "state", "live", "next", "replicas", "model", "updated", "by", "reason")
     return table(titles, map(_row, found))
 
@@ -71,8 +70,14 @@ def _row(one: Deployment) -> list[str]:
 
 
 def replicas_of(one: Deployment) -> str:
-    """Ready and wanted, `2/3`."""
-    ready = sum(replica.state == "ready" for version in one.versions for replica in version.replicas)
+    """Ready and wanted, `2/3`, of the version that is live; of the one on its way in where none is."""
+    serving = one.live or one.target
+    ready = sum(
+        replica.state == "ready"
+        for version in one.versions
+        if version.version == serving
+        for replica in version.replicas
+    )
     wanted = one.spec.get("replicas", {}).get("min", 1) if one.spec.get("enabled", True) else 0
     return f"{ready}/{wanted}"
 
@@ -173,7 +178,7 @@ def promote(
 def scale(
     call: Call,
     name: Name,
-    replicas: Annotated[int, typer.Argument(metavar="N", min=1, help="Replicas to run from now on.")],
+    replicas: Annotated[int, typer.Argument(metavar="N", help="Replicas to run from now on.")],
     wait: Wait = True,
     timeout_s: TimeoutS = 600.0,
 ) -> None:
@@ -184,8 +189,10 @@ def scale(
     """
     from slipway.cli.waiting import see_through
 
+    if replicas < 1:
+        raise SetupError(f"a deployment runs 1 replica at least; `slipway stop {name}` takes it out of service")
     found = call.admin.scale(name, replicas)
-    see_through(call, found, wait=wait, timeout_s=timeout_s, done="has {replicas} replicas")
+    see_through(call, found, wait=wait, timeout_s=timeout_s, done=f"has {counted(replicas, 'replica')}")
 
 
 @calling

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import typer
 
-from slipway.cli.exits import INTERRUPTED, TIMED_OUT, Ended, note
+from slipway.cli.exits import FAILED, INTERRUPTED, TIMED_OUT, Ended, note
 from slipway.cli.place import ServerCard, is_running, read_card, tail_of
 from slipway.cli.up_options import UpOptions, arguments_of
 from slipway.errors import SetupError, SlipwayError
@@ -20,6 +20,7 @@ from slipway.errors import SetupError, SlipwayError
 POLL_S = 0.05
 TAIL_LINES = 20
 KILL_AFTER_S = 10.0
+UP = ("ready", "degraded")
 FIRST_KEY = re.compile(rb"^ +sw_[a-z0-9]{8}_(?P<secret>[A-Za-z0-9_-]{43})$", re.M)
 """As the controller shows it, on a line of its own."""
 
@@ -34,7 +35,7 @@ def start_detached(given: UpOptions, *, folder: Path, drain_s: float) -> None:
     begins = log.stat().st_size
     process = _launch(given, log)
     try:
-        card, state = _wait(process, folder, deadline=time.monotonic() + given.timeout_s)
+        card, state, loading = _wait(process, folder, deadline=time.monotonic() + given.timeout_s)
     except KeyboardInterrupt:
         note("stopping what was started")
         _stop(process, within_s=drain_s + KILL_AFTER_S)
@@ -50,6 +51,8 @@ def start_detached(given: UpOptions, *, folder: Path, drain_s: float) -> None:
     if key:
         note("It can be reached from other machines, so it wants a credential. The first key, shown this once:")
         print(key)
+    if loading:
+        note(f"still loading: {', '.join(loading)}; see `slipway status`")
     print(f"Slipway is {state}: process {card.pid}, log {log}. `slipway down` ends it.")
 
 
@@ -83,33 +86,40 @@ def _launch(given: UpOptions, log: Path) -> subprocess.Popen[bytes]:
         )
 
 
-def _wait(process: subprocess.Popen[bytes], folder: Path, *, deadline: float) -> tuple[ServerCard, str]:
-    """Until it says that it is up. `degraded` is up too: a deployment that cannot load is not a server that cannot."""
-    state = ""
+def _wait(process: subprocess.Popen[bytes], folder: Path, *, deadline: float) -> tuple[ServerCard, str, list[str]]:
+    """(card, state, what still loads), when it says that it is up and what was live before is loaded. `degraded` is up
+    too: a deployment that cannot load is not a server that cannot; nor is one that takes longer than the deadline."""
+    state, card = "", None
+    loading: list[str] = []
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise Ended(f"the server ended with status {process.returncode} before it was ready")
+            status = process.returncode if process.returncode > 0 else FAILED
+            raise Ended(f"the server ended with status {process.returncode} before it was ready", status=status)
         card = read_card(folder)
         if card is not None and card.pid == process.pid:
-            state = _state(card, folder)
-            if state in ("ready", "degraded"):
-                return card, state
+            state, loading = _state(card, folder)
+            if state in UP and not loading:
+                return card, state, []
         time.sleep(POLL_S)
+    if card is not None and state in UP:
+        return card, state, loading
     raise Ended(f"the server is {state or 'not there'} and not ready in time; it was stopped", status=TIMED_OUT)
 
 
-def _state(card: ServerCard, folder: Path) -> str:
-    """What it says of itself, '' where it says nothing yet. Without a management door, to have started is all."""
+def _state(card: ServerCard, folder: Path) -> tuple[str, list[str]]:
+    """(what it says of itself, '' where it says nothing yet; which deployments that were live are not loaded yet).
+    Without a management door, to have started is all."""
     if not card.admin:
-        return "ready"
+        return "ready", []
     from slipway.client.admin import Admin
     from slipway.client.retry import Retry
 
     try:
         with Admin(data_dir=str(folder), timeout_s=5.0, retry=Retry(attempts=1)) as admin:
-            return admin.status().state
+            found = admin.status()
+            return found.state, [one.name for one in found.deployments if one.live and one.state == "deploying"]
     except SlipwayError:
-        return ""
+        return "", []
 
 
 def take_key(log: Path, *, since: int) -> str:

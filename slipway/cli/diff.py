@@ -9,10 +9,11 @@ import typer
 
 from slipway.cli.calls import Call, calling
 from slipway.cli.show import in_colour, tame
-from slipway.cli.spec_files import Declared, read_files
+from slipway.cli.spec_files import STDIN, Declared, is_here, read_files
 from slipway.errors import NotFound
 
 if TYPE_CHECKING:
+    from slipway.spec.deployment import DeploymentSpec
     from slipway.spec.diff import Change
     from slipway.spec.resources import Deployment, UploadFile
 
@@ -44,15 +45,15 @@ def _compare(call: Call, declared: Declared) -> dict[str, Any]:
     from slipway.spec.reading import spec_from_json
     from slipway.spec.settings import same_settings, version_settings
 
-    name = declared.spec.name
+    name, wanted = declared.spec.name, _with_digests(declared)
     try:
         there = call.admin.deployment(name)
     except NotFound:
         return {"name": name, "file": declared.file, "state": "new", "new_version": True, "changes": []}
     old = spec_from_json(there.spec)
-    changes = changes_between(old, declared.spec)
+    changes = changes_between(old, wanted)
     content = _content_change(declared, there)
-    new_version = bool(content) or not same_settings(version_settings(old), version_settings(declared.spec))
+    new_version = bool(content) or not same_settings(version_settings(old), version_settings(wanted))
     return {
         "name": name,
         "file": declared.file,
@@ -60,6 +61,22 @@ def _compare(call: Call, declared: Declared) -> dict[str, Any]:
         "new_version": new_version,
         "changes": [{"field": one.path, "old": one.old, "new": one.new} for one in (*changes, *content)],
     }
+
+
+def _with_digests(declared: Declared) -> DeploymentSpec:
+    """Its local `files` are named by what is in them, as a deploy sends them and the server has them."""
+    import msgspec
+
+    from slipway.spec.manifest import manifest_digest
+    from slipway.spec.model_source import read_source
+
+    files = {
+        name: manifest_digest(local_artifact(source, declared.folder))
+        if not source.startswith("sha256:") and read_source(source).kind != "url"
+        else source
+        for name, source in declared.spec.files.items()
+    }
+    return msgspec.structs.replace(declared.spec, files=files)
 
 
 def _content_change(declared: Declared, there: Deployment) -> list[Change]:
@@ -72,6 +89,8 @@ def _content_change(declared: Declared, there: Deployment) -> list[Change]:
     digest = next((version.digest for version in there.versions if version.version == aim), "")
     if read_source(declared.spec.model).kind != "path" or not digest:
         return []
+    if declared.file == STDIN and not is_here(declared) and there.spec.get("model") == declared.spec.model:
+        return []  # as `slipway deploy -f -` leaves it
     files = local_artifact(declared.spec.model, declared.folder)
     return [] if is_pinned_by(files, digest) else [Change("content of model", digest, manifest_digest(files))]
 

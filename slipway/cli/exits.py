@@ -18,6 +18,9 @@ UNAVAILABLE = 6
 TIMED_OUT = 7
 INTERRUPTED = 130
 
+_OWN_FAULT = (errors.BadRequest, errors.Unauthenticated, errors.Forbidden, errors.NotFound, errors.Conflict)
+"""What the person can mend: the server's log knows no more of it than the message says."""
+
 # The first that fits: a kind stands before the kinds that it belongs to.
 _STATUS: tuple[tuple[type[SlipwayError], int], ...] = (
     (errors.RequestTimeout, TIMED_OUT),
@@ -54,7 +57,7 @@ def complain(error: SlipwayError | Ended) -> None:
     for problem in getattr(error, "problems", ()):
         if problem not in error.message:
             print(f"  {problem}", file=sys.stderr)
-    if isinstance(error, SlipwayError) and error.correlation:
+    if isinstance(error, SlipwayError) and error.correlation and not isinstance(error, _OWN_FAULT):
         print(f"  the server's log has more at {error.correlation}", file=sys.stderr)
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from slipway.cli.calls import Call, Yes, calling, make_sure
 from slipway.cli.completion import key_ids
-from slipway.cli.exits import note
+from slipway.cli.exits import note, warn
 from slipway.cli.show import ago, moment, table
-from slipway.errors import SetupError
+from slipway.errors import SetupError, SlipwayError
 
 if TYPE_CHECKING:
     from slipway.spec.resources import Key
@@ -58,8 +60,29 @@ def create(
     if not scope:
         raise SetupError("say what the key may do: --scope predict:NAME, feedback:NAME, deploy:NAME or admin")
     lasts_s = seconds_of(expires, option="--expires") if expires else None
-    made = call.admin.create_key(name, scopes=scope, expires_in_s=lasts_s)
+    with closing_doors(call):
+        made = call.admin.create_key(name, scopes=scope, expires_in_s=lasts_s)
     _tell(call, made)
+
+
+@contextlib.contextmanager
+def closing_doors(call: Call) -> Iterator[None]:
+    """A server that was open closes with its first key or user, which nobody should learn from a client that fails."""
+    was_open = call.for_people and _is_open(call)
+    yield
+    if was_open:
+        warn(
+            "this server was open; from now on it wants a credential at every door but its health, of those too who "
+            "only predict (`auth: {public: true}` in a spec leaves one deployment open). Its owner gets in by the file "
+            "admin.key in its data directory"
+        )
+
+
+def _is_open(call: Call) -> bool:
+    try:
+        return call.admin.status().auth == "open"
+    except SlipwayError:
+        return False  # what is wrong shows in a moment, at what was asked for
 
 
 def _tell(call: Call, made: Key) -> None:

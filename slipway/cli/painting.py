@@ -28,6 +28,9 @@ STAGES = {
 }
 """A Step's stage: the bar that it moves, and what to say of it."""
 
+_NOTHING_YET = (None, "hashing", "uploading")
+"""What is live right after these was live before: it takes no traffic that it did not have."""
+
 
 class Painter(Protocol):
     def step(self, name: str, step: Step) -> None:
@@ -53,7 +56,7 @@ class Lines:
     def step(self, name: str, step: Step) -> None:
         before = self._said.get(name)
         self._said[name] = step.stage
-        if before != step.stage and (before or step.stage != "live"):  # where it is from the first, nothing happens
+        if before != step.stage and (before not in _NOTHING_YET or step.stage != "live"):
             words = STAGES[step.stage][1] if step.stage in STAGES else step.stage
             size = f" {sized(step.total_bytes)}" if step.total_bytes else ""
             note(f"{tame(name)}: {words}{size}")

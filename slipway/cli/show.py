@@ -73,11 +73,11 @@ def moment(at: float | None) -> str:
 
 
 def sized(count: float) -> str:
-    """Bytes in a unit that fits: `512`, `4.2K`, `118M`."""
+    """Bytes in a unit that fits: `512B`, `4.2K`, `118M`."""
     size = float(count)
-    for unit in ("", "K", "M", "G"):
+    for unit in ("B", "K", "M", "G"):
         if abs(size) < 1000:
-            return f"{size:.0f}{unit}" if size >= 10 or not unit else f"{size:.1f}{unit}"
+            return f"{size:.0f}{unit}" if size >= 10 or unit == "B" else f"{size:.1f}{unit}"
         size /= 1024
     return f"{size:.1f}T"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -12,36 +13,59 @@ from slipway.errors import InvalidSpec, SetupError
 
 if TYPE_CHECKING:
     from slipway.spec.deployment import DeploymentSpec
+    from slipway.spec.reading import Placed
 
+STDIN = "standard input"
+SERVER_PLACE = re.compile(r"/spec(?P<pointer>(?:/[^/:]*)*): (?P<words>.*)", re.S)
 SUFFIXES = (".yaml", ".yml", ".json")
 FREE_KEYS = ("labels", "options", "files", "env")
 """Fields of a spec whose keys are the user's own and may hold dots; their values are text."""
 
 
 class Declared(NamedTuple):
-    """`folder`: where relative paths of the spec begin. `file`: for messages."""
+    """`folder`: where relative paths of the spec begin. `file`: for messages. `placed`: what is where in it; None for
+    what was not read from a file. `keep_model`: whatever is here, the deployment keeps the model that it has."""
 
     spec: DeploymentSpec
     folder: Path
     file: str
+    placed: Placed | None = None
+    keep_model: bool = False
+
+    def located(self, problem: str) -> str:
+        """What a server says of `/spec/env/TOKEN`, at its line and column here."""
+        found = SERVER_PLACE.match(problem)
+        if found is None:
+            return problem
+        keys = [key.replace("~1", "/").replace("~0", "~") for key in found["pointer"].split("/")[1:]]
+        place = "" if self.placed is None else f"{self.placed.place('.'.join(keys))}: "
+        return f"{place}{'.'.join(keys)}{': ' if keys else ''}{found['words']}"
 
 
 def read_files(typed: Iterable[str]) -> list[Declared]:
     """All deployments of these files; a folder stands for the specs in it, `-` for standard input. Raises SetupError,
     and InvalidSpec with every problem, also for one name in two places."""
-    from slipway.spec.reading import read_specs
+    from slipway.spec.reading import read_placed_specs
 
     found: list[Declared] = []
     for path in [path for one in typed for path in spec_paths(one)]:
         folder = Path.cwd() if path == "-" else Path(path).absolute().parent
-        file = "standard input" if path == "-" else path
-        found += [Declared(spec, folder, file) for spec in read_specs(spec_bytes(path), file=file)]
+        file = STDIN if path == "-" else path
+        found += [Declared(one.spec, folder, file, one) for one in read_placed_specs(spec_bytes(path), file=file)]
     homes: dict[str, str] = {}
     for one in found:
         if one.spec.name in homes:
             raise InvalidSpec(f"deployment {one.spec.name!r} is in {homes[one.spec.name]} and in {one.file}; keep one")
         homes[one.spec.name] = one.file
     return found
+
+
+def is_here(one: Declared) -> bool:
+    """Whether its model, where that is a path, is on this machine."""
+    from slipway.spec.model_source import read_source
+
+    source = read_source(one.spec.model)
+    return source.kind != "path" or (one.folder / Path(source.location).expanduser()).exists()
 
 
 def spec_paths(typed: str) -> list[str]:

@@ -63,7 +63,7 @@ def overview(server: ServerStatus) -> str:
         titles = ("deployment", "state", "version", "", "replicas", "pid", "device", "memory", "load", "note")
         parts.append(table(titles, [row for one in server.deployments for row in rows(one)]))
     else:
-        parts.append("Nothing is deployed yet: `slipway deploy MODEL`")
+        parts.append("Nothing is deployed here that you may see: `slipway deploy MODEL`")
     return "\n\n".join(parts)
 
 
@@ -166,7 +166,7 @@ def _trouble(replica: Replica) -> str:
 def detailed(one: Deployment, *, every: bool) -> str:
     lines = [f"{one.name}: {coloured(one.state)}{f', {tame(one.reason)}' if one.reason else ''}"]
     lines.append(f"  model    {tame(one.spec.get('model', ''))}")
-    coming = f", {one.target} is on its way" if one.target and one.target != one.live else ""
+    coming = f", {_coming(one)}" if one.target and one.target != one.live else ""
     lines.append(f"  live     {one.live or 'no version yet'}{coming}")
     lines.append(f"  replicas {replicas_of(one)} ready")
     lines.append(f"  changed  {ago(one.updated_at)} ago by {tame(one.updated_by)}, revision {one.revision}")
@@ -175,12 +175,19 @@ def detailed(one: Deployment, *, every: bool) -> str:
     shown = [
         version for version in one.versions if every or version.replicas or version.version in (one.live, one.target)
     ]
+    if not shown:  # the last one failed, and why is what somebody looks for here
+        shown = sorted(one.versions, key=lambda version: version.number)[-1:]
     hidden = len(one.versions) - len(shown)
     newest_first = sorted(shown, key=lambda version: -version.number)
     parts = ["\n".join(lines), *(_version(version, one) for version in newest_first)]
     if hidden:
         parts.append(f"{counted(hidden, 'earlier version')} not shown: --all, or `slipway history {one.name}`")
     return "\n\n".join(parts)
+
+
+def _coming(one: Deployment) -> str:
+    is_held = one.state == "ready" or any(v.version == one.target and v.state == "ready" for v in one.versions)
+    return f"{one.target} {f'waits for `slipway promote {one.name}`' if is_held else 'is on its way'}"
 
 
 def _version(version: Version, one: Deployment) -> str:

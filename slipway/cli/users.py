@@ -8,12 +8,15 @@ import typer
 
 from slipway.cli.calls import Call, Yes, calling, make_sure, secret_value
 from slipway.cli.completion import user_names
-from slipway.cli.keys import Scopes
-from slipway.cli.show import ago, table
+from slipway.cli.keys import Scopes, closing_doors
+from slipway.cli.show import ago, counted, table
 from slipway.errors import SetupError
 
 if TYPE_CHECKING:
     from slipway.spec.resources import User
+
+SHORTEST_PASSWORD = 8
+"""As the server has it (`controller/api/bodies.py`), which has the last word."""
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The user.", autocompletion=user_names)]
 
@@ -29,7 +32,11 @@ def add(call: Call, name: Name, scope: Scopes = None) -> None:
     """
     if not scope:
         raise SetupError("say what the user may do: --scope predict:NAME, feedback:NAME, deploy:NAME or admin")
-    user = call.admin.put_user(name, password=secret_value("Password", twice=True), scopes=scope)
+    password = secret_value("Password", twice=True)
+    if len(password) < SHORTEST_PASSWORD:
+        raise SetupError(f"this password has {counted(len(password), 'character')}; {SHORTEST_PASSWORD} are the least")
+    with closing_doors(call):
+        user = call.admin.put_user(name, password=password, scopes=scope)
     call.show(user, lambda: f"user {user.name!r} may {', '.join(user.scopes)}")
 
 

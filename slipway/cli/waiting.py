@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def see_through(call: Call, found: Deployment, *, wait: bool, timeout_s: float, done: str, bars: bool = False) -> None:
-    """The rest of a verb that changed one deployment. `done`: what to say of it, with {live}, {replicas} and {name}.
+    """The rest of a verb that changed one deployment. `done`: what to say of it, with {live} and {name}.
     `bars`: a version is on its way in."""
     for warning in found.warnings:
         warn(warning)
@@ -26,15 +26,10 @@ def see_through(call: Call, found: Deployment, *, wait: bool, timeout_s: float, 
             found = wait_until(call, found, shown, until="live", timeout_s=timeout_s)
         finally:
             shown.close()
-    words = done.format(live=found.live, replicas=replicas_wanted(found), name=found.name)
+    words = done.format(live=found.live, name=found.name)
     call.show(
         found, lambda: f"{found.name} {words}" if wait else f"{found.name} is {found.state}: it goes on by itself"
     )
-
-
-def replicas_wanted(found: Deployment) -> int:
-    wanted: int = found.spec.get("replicas", {}).get("min", 1)
-    return wanted
 
 
 def wait_until(call: Call, found: Deployment, shown: Painter, *, until: str, timeout_s: float) -> Deployment:

@@ -55,6 +55,7 @@ class DeployCalls(AdminCalls):
         dry_run: bool = False,
         new_version: bool = False,
         upload: bool = True,
+        keep_model: bool = False,
         expected_revision: int | None = None,
         wait: bool = False,
         timeout_s: float = 600.0,
@@ -69,6 +70,8 @@ class DeployCalls(AdminCalls):
         `dry_run`: change nothing, and tell what would. Files are hashed for that, and not sent.
         `new_version`: make one even though nothing changed.
         `upload`: send a model that lies on this machine to the server; False: the server finds it at the same path.
+        `keep_model`: the model stays the one that the deployment has, byte for byte, and needs not lie on this machine;
+        Conflict when the spec names another.
         `expected_revision`: refuse with PreconditionFailed when somebody changed it since; 0: it must not exist yet.
         `wait`: until it takes traffic (until it is ready, with `hold`), or `timeout_s` is over. LoadFailure, with the
         model's own words, when it cannot.
@@ -76,8 +79,11 @@ class DeployCalls(AdminCalls):
         """
         spec, folder = yield from self._spec(what, name)
         artifact = ""
-        if upload:
-            artifact = yield from self._bring_model(spec, folder, dry_run, progress)
+        if upload or keep_model:
+            if keep_model:
+                artifact = yield from self._kept(spec)
+            else:
+                artifact = yield from self._bring_model(spec, folder, dry_run, progress)
             yield from self._bring_files(spec, folder, dry_run, progress)
         else:
             _make_absolute(spec, folder)
@@ -114,7 +120,12 @@ class DeployCalls(AdminCalls):
         deadline = self.at.now + timeout_s
         seen: Step | None = None
         while True:
-            found = yield from self.deployment(name)
+            try:
+                found = yield from self.deployment(name)
+            except NotFound as error:
+                if not version:
+                    raise
+                raise NotFound(f"{name} was deleted meanwhile, and {version} with it") from error
             version = version or found.target
             its = next((one for one in found.versions if one.version == version), None)
             step = Step(found.state) if its is None else Step(_stage(its), its.progress)
@@ -170,6 +181,15 @@ class DeployCalls(AdminCalls):
         spec.pop("digest", None)  # of the model before
         return spec | {"model": model}
 
+    def _kept(self, spec: Mapping[str, Any]) -> AdminTalk[str]:
+        """The digest of the model that the deployment has; '' where it has none: a module, or not fetched yet."""
+        found: Deployment = yield from self.deployment(str(spec.get("name", "")))
+        theirs, ours = str(found.spec.get("model", "")), str(spec.get("model", ""))
+        if theirs != ours:
+            raise Conflict(f"{found.name} has the model {theirs!r}; {ours!r} is another, so there is nothing to keep")
+        aim = found.target or found.live
+        return next((one.digest for one in found.versions if one.version == aim), "")
+
     def _bring_model(
         self, spec: Mapping[str, Any], folder: Path, dry_run: bool, progress: Progress | None
     ) -> AdminTalk[str]:
@@ -197,7 +217,7 @@ class DeployCalls(AdminCalls):
         if not path.exists():
             raise NotFound(
                 f"{what} is {str(source)!r}, and nothing is there on this machine; with upload=False (--no-upload) the "
-                "server looks for it on its own"
+                "server looks for it on its own, with keep_model (--keep-model) it stays what the deployment has"
             )
 
         def tell(stage: str, done: int, total: int) -> None:

@@ -5,6 +5,7 @@ Two libraries, since each is the fastest and most trusted of its kind, and what 
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -79,11 +80,11 @@ class UrllibLink:
                 pool_timeout=what.timeout_s,  # type: ignore[arg-type]  # floats are fine
             )
         except (faults.NewConnectionError, faults.SSLError) as error:
-            return Lost(str(error), sent=False)
+            return Lost(_words(error), sent=False)
         except (faults.TimeoutError, faults.EmptyPoolError):
             return TimedOut()
         except (faults.HTTPError, OSError) as error:
-            return Lost(str(error) or type(error).__name__, sent=True)
+            return Lost(_words(error), sent=True)
 
     def close(self) -> None:
         self._pool.close()
@@ -164,14 +165,31 @@ class AiohttpLink:
         except TimeoutError:
             return TimedOut()
         except faults.ClientConnectorError as error:
-            return Lost(str(error), sent=False)
+            return Lost(_words(error), sent=False)
         except (faults.ClientError, OSError) as error:
-            return Lost(str(error) or type(error).__name__, sent=True)
+            return Lost(_words(error), sent=True)
 
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+
+def _words(error: BaseException) -> str:
+    """What happened, without the names of a library's objects around it: of the chain of causes the system's own words,
+    such as "Connection refused", else the innermost one's."""
+    seen: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in seen:
+        seen.append(cause)
+        nested = getattr(cause, "os_error", None) or next((a for a in cause.args if isinstance(a, BaseException)), None)
+        cause = nested or cause.__cause__
+    for one in reversed(seen):
+        if type(one).__module__ == "builtins" and isinstance(one, OSError) and one.errno:  # not ssl's and socket's own
+            return os.strerror(one.errno)
+        if isinstance(one, OSError) and one.strerror:
+            return str(one.strerror)
+    return str(seen[-1]) or str(error) or type(error).__name__
 
 
 def _lower(headers: Mapping[str, str]) -> dict[str, str]:

@@ -156,7 +156,8 @@ def state_of(deployment: DeploymentRecord, versions: Versions, seen: Seen | None
             return "deploying", f"{name_of(incoming.number)} is ready and held; promote it to let it take requests"
         newest = max(versions.values(), key=lambda version: version.number, default=None)
         return "failed", f"{name_of(newest.number)}: {newest.error}" if newest else "it has no version"
-    state, reason = _health(deployment, running.get(deployment.live))
+    wanted = int((deployment.spec.get("replicas") or {}).get("min", 1))
+    state, reason = _health(deployment, running.get(deployment.live), wanted)
     if state == "ready" and incoming is not None:
         reason = f"{name_of(incoming.number)} is ready and held; promote it to let it take requests"
     elif state == "ready":
@@ -174,7 +175,8 @@ def _on_its_way(deployment: DeploymentRecord, incoming: VersionRecord, seen: Ver
     return f"{name_of(incoming.number)} is {where}{percent}"
 
 
-def _health(deployment: DeploymentRecord, seen: VersionSeen | None) -> tuple[str, str]:
+def _health(deployment: DeploymentRecord, seen: VersionSeen | None, wanted: int) -> tuple[str, str]:
+    """`wanted`: replicas, of which some may be too new to have been seen."""
     live = name_of(deployment.live)
     if seen is None:
         return "deploying", f"{live} is about to start"
@@ -183,12 +185,13 @@ def _health(deployment: DeploymentRecord, seen: VersionSeen | None) -> tuple[str
     ready = [replica for replica in seen.replicas if replica.state == "ready"]
     if not seen.live:
         return "deploying", f"the gateways turn to {live}"
-    if ready and seen.stage == decide.READY and len(ready) == len(seen.replicas):
+    count = max(wanted, len(seen.replicas))
+    if ready and seen.stage == decide.READY and len(ready) == count:
         return "ready", ""
     trouble = next((replica.trouble for replica in seen.replicas if replica.trouble), "") or seen.error
     if ready:
-        count = f"{len(ready)} of {len(seen.replicas)} replicas of {live} are ready"
-        return ("degraded", f"{count}: {trouble}") if trouble else ("deploying", count)
+        so_far = f"{len(ready)} of {count} replicas of {live} are ready"
+        return ("degraded", f"{so_far}: {trouble}") if trouble else ("deploying", so_far)
     if trouble:
         return "degraded", f"no replica of {live} is ready: {trouble}"
     return "deploying", f"{live} is {seen.stage}"

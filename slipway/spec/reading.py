@@ -71,7 +71,7 @@ def read_placed_specs(text: str | bytes, *, file: str = "spec") -> list[Placed]:
     documents = 0
     for node in places.documents(places.decoded(text, file=file), file=file):
         documents += 1
-        spec = reader.deployment(node)
+        spec = reader.deployment(_declared(node))
         if spec is _WRONG:
             continue
         if spec.name in found:
@@ -82,6 +82,15 @@ def read_placed_specs(text: str | bytes, *, file: str = "spec") -> list[Placed]:
         raise InvalidSpec(f"{file}: is empty; write at least `name: NAME` and `model: PATH`")
     reader.finish(file)
     return list(found.values())
+
+
+def _declared(node: Node) -> Node:
+    """What `slipway get NAME -o yaml` answers is all that is known of a deployment, and its spec is a part of that."""
+    if isinstance(node, Entries):
+        given = {key.text: value for key, value in node.entries}
+        if "model" not in given and given.keys() >= {"spec", "revision", "target"}:
+            return given["spec"]
+    return node
 
 
 def spec_from_json(value: Any, *, at: str = "") -> DeploymentSpec:

@@ -117,7 +117,7 @@ def test_hundreds_of_deployments_are_listed_by_one_look(shell: Shell, server: St
 
 
 def test_list_and_its_labels(shell: Shell, server: StubServer) -> None:
-    assert "No deployments yet" in _none(shell, server)
+    assert "No deployments here that you may see" in _none(shell, server)
     server.put(a_deployment(), on_its_way("loading"))
     said = shell.run("list", "--label", "team=fruit", "--label", "stage=prod")
     assert said.out.splitlines()[0].split() == ["NAME", "STATE", "LIVE", "NEXT", "REPLICAS", "MODEL", "UPDATED", "BY"]

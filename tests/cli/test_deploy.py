@@ -205,10 +205,81 @@ def test_expected_revision(shell: Shell, server: StubServer) -> None:
 
 
 def test_what_the_server_finds_wrong_in_a_spec_is_listed(shell: Shell, server: StubServer) -> None:
-    put(server, InvalidSpec("2 things are wrong", problems=("/env/A: no secret 'x'", "/runtime: no such")))
+    wrong = ("/spec/env/A~1B: no secret 'x'", "/spec/runtime: no such")
+    put(server, InvalidSpec("2 things are wrong in /spec", problems=wrong))
     said = shell.run("deploy", "s3://iris.onnx", "--name", "iris")
     assert said.status == 2
-    assert said.err.splitlines()[-3:] == ["error: 2 things are wrong", "  /env/A: no secret 'x'", "  /runtime: no such"]
+    assert said.err.splitlines()[-3:] == [
+        "error: 2 things are wrong with iris, in the command line", "  env.A/B: no secret 'x'", "  runtime: no such",
+    ]  # fmt: skip
+
+
+def test_what_the_server_finds_wrong_has_its_line_in_the_file(shell: Shell, server: StubServer) -> None:
+    text = "name: a\nmodel: s3://a.onnx\n---\nname: b\nmodel: s3://b.onnx\nenv:\n  T: {secret: nope}\n"
+    (shell.home / "two.yaml").write_text(text)
+    put(server, a_deployment("a"), name="a", then=(a_deployment("a"),))
+    put(server, InvalidSpec("one", problems=("/spec/env/T: there is no secret 'nope'",)), name="b")
+    said = shell.run("deploy", "-f", "two.yaml")
+    assert said.status == 2
+    assert "two.yaml:7:6: env.T: there is no secret 'nope'" in said.err
+    assert "1 of 2 deployments failed" in said.err
+    assert "a v1 is live" in said.err, "the other one was deployed, and that is told"
+
+
+def test_settings_are_changed_without_the_model_at_hand(shell: Shell, server: StubServer) -> None:
+    spec = {"apiVersion": "slipway.dev/v1", "name": "iris", "model": "../iris.onnx"}
+    there = a_deployment(spec=spec, versions=[a_version(digest="sha256:" + "1" * 64)])
+    puts = put(server, there, then=(there,))
+    said = shell.run("deploy", "--name", "iris", "--set", "replicas.min=4")
+    assert said.status == 0, said.err
+    piped = shell.run("deploy", "-f", "-", "--set", "replicas.min=4", stdin=shell.run("get", "iris").out)
+    assert piped.status == 0, piped.err
+    for asked in puts:
+        assert asked.body == {"spec": spec | {"replicas": {"min": 4}}, "artifact": "sha256:" + "1" * 64}
+    assert len(puts) == 2
+    (shell.home / "iris.yaml").write_text("name: iris\nmodel: ../iris.onnx\n")
+    missing = shell.run("deploy", "-f", "iris.yaml")
+    assert missing.status == 3, "in a file, a model that is not there is a mistake"
+    assert shell.run("deploy", "-f", "iris.yaml", "--keep-model").status == 0
+    (shell.home / "iris.yaml").write_text("name: iris\nmodel: ./other.onnx\n")
+    other = shell.run("deploy", "-f", "iris.yaml", "--keep-model")
+    assert other.status == 5
+    assert "'./other.onnx' is another" in other.err
+
+
+@pytest.mark.parametrize("form", ["yaml", "json"])
+def test_all_that_get_says_is_taken_back(shell: Shell, server: StubServer, form: str) -> None:
+    spec = {"apiVersion": "slipway.dev/v1", "name": "iris", "model": "s3://iris.onnx", "labels": {"team": "fruit"}}
+    there = a_deployment(spec=spec)
+    puts = put(server, there, then=(there,))
+    (shell.home / f"iris.{form}").write_text(shell.run("get", "iris", "-o", form).out)
+    assert shell.run("deploy", "-f", f"iris.{form}").status == 0
+    assert puts[0].body["spec"] == spec
+
+
+def test_what_is_unchanged_takes_no_traffic(shell: Shell, server: StubServer) -> None:
+    (shell.home / "iris.onnx").write_bytes(b"not really a model")
+    server.take_uploads()
+    put(server, replace(arrived(1), change="unchanged"), then=(arrived(1),))
+    said = shell.run("deploy", "iris.onnx")
+    assert said.out == "iris v1 is live (unchanged)\n"
+    assert "traffic" not in said.err
+
+
+def test_a_deployment_that_is_deleted_meanwhile(shell: Shell, server: StubServer) -> None:
+    put(server, on_its_way("loading"), then=(NotFound("none"), on_its_way("loading"), NotFound("did you mean 'aris'?")))
+    said = shell.run("deploy", "s3://iris.onnx", "--name", "iris")
+    assert said.status == 3
+    assert "error: iris was deleted meanwhile, and v2 with it" in said.err
+
+
+def test_what_is_new_is_told_with_its_address(shell: Shell, server: StubServer) -> None:
+    server.put(arrived(1))
+    put(server, replace(arrived(1), change="created"), then=(NotFound("none"), arrived(1)))
+    said = shell.run("deploy", "s3://iris.onnx", "--name", "iris")
+    assert said.out == "iris v1 is live (created)\n"
+    http = server.routes["GET", "/status"].addresses.http
+    assert f"{http}/v2/models/iris" in said.err
 
 
 def warming() -> Deployment:

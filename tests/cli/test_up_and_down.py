@@ -97,7 +97,7 @@ def test_a_start_that_fails_shows_the_end_of_its_log(home: Shell) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         failed = home.run("up", "--detach", "--port", str(port), "--grpc-port", "-1", "--admin-port", "0")
-    assert failed.status == 1
+    assert failed.status == 2
     assert "ended with status 2 before it was ready" in failed.err
     assert f"--port {port}: process" in failed.err
 
