@@ -87,7 +87,7 @@ def test_a_detached_server_from_its_start_to_its_end(home: Shell) -> None:
     assert home.run("down").out.startswith("No server runs on ")
     back = up(home)
     assert back.status == 0, back
-    assert home.run("status", "iris", "--check").status == 0, "what was deployed comes back"
+    eventually(lambda: home.run("status", "iris", "--check").status == 0, "what was deployed comes back")
     assert home.run("down", "--now").status == 0
 
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slipway.monitor.histogram import ROWS, SECONDS, Histogram
-from slipway.monitor.metrics import GATEWAY_METRICS, METRICS, SUPERVISOR_METRICS
+from slipway.monitor.metrics import CONTROLLER_METRICS, GATEWAY_METRICS, METRICS, SUPERVISOR_METRICS
 
 
 @given(st.lists(st.floats(0, 100)))
@@ -29,7 +29,8 @@ def test_histograms_of_two_gateways_add_up(left: list[int], right: list[int]) ->
 
 
 def test_the_table_is_complete_and_well_formed() -> None:
-    assert len(METRICS) == len(GATEWAY_METRICS) + len(SUPERVISOR_METRICS), "two metrics share a name"
+    groups = (*GATEWAY_METRICS, *SUPERVISOR_METRICS, *CONTROLLER_METRICS)
+    assert len(METRICS) == len(groups), "two metrics share a name"
     for metric in METRICS.values():
         assert metric.kind in ("counter", "gauge", "histogram")
         assert metric.help.endswith("."), metric.name
