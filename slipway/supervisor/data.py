@@ -14,13 +14,16 @@ import msgspec
 
 from slipway.errors import SetupError
 from slipway.spec.resources import Addresses
+from slipway.spec.serve import Tls
 
 LOCK, SERVER, OWNER_KEY = "lock", "server.json", "admin.key"
 OWNER_PREFIX = "sw_owner_"
 
 
 class ServerFile(msgspec.Struct):
-    """`server.json`: where the server that runs on this directory is found."""
+    """`server.json`: where the server that runs on this directory is found. `certificate`: the PEM file with what its
+    doors show, '' where they speak plainly; whoever reads it here need not believe anybody else. `client_certificate`:
+    whether a caller has to show one."""
 
     pid: int
     http: str
@@ -28,6 +31,8 @@ class ServerFile(msgspec.Struct):
     admin: str
     started_at: float
     version: str
+    certificate: str = ""
+    client_certificate: bool = False
 
 
 class DataFolder:
@@ -61,9 +66,12 @@ class DataFolder:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return str(folder / f"{version}-{index}.log")
 
-    def publish(self, addresses: Addresses, *, version: str) -> None:
+    def publish(self, addresses: Addresses, *, version: str, tls: Tls | None = None) -> None:
         """Say where this server is found. Raises SetupError."""
         found = ServerFile(os.getpid(), addresses.http, addresses.grpc, addresses.admin, time.time(), version)
+        if tls is not None:
+            found.certificate = str(Path(tls.certificate).absolute())
+            found.client_certificate = tls.client == "required"
         self._write(SERVER, msgspec.json.format(msgspec.json.encode(found)).decode() + "\n")
 
     def release(self) -> None:

@@ -186,7 +186,7 @@ class House:
             self._let_in(Access())
         self._step()
         if self._remembers:  # now, so that a server which waits for its database can be asked what it waits for
-            self._data.publish(self.addresses, version=__version__)
+            self._data.publish(self.addresses, version=__version__, tls=self._spec.doors.tls)
         self._watching = True
         errors = await self._settled()
         for error in errors:

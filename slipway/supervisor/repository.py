@@ -12,6 +12,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from difflib import get_close_matches
 
+import msgspec
+
 from slipway.clock import Clock
 from slipway.errors import NotFound, SlipwayError, Unavailable
 from slipway.spec.serve import ModelSpec
@@ -88,7 +90,12 @@ class Repository:
         shelf.live, shelf.going = planned.live, False
         if planned.spec == shelf.spec:
             return
+        other = not _same_model(planned.spec, shelf.spec)
         shelf.declare(planned.spec)
+        if other:  # a store that was restored from a backup gives a number again
+            shelf.stale = True
+            self._run(self._replace(shelf))
+            return
         load = shelf.current
         if load is not None:
             surplus = load.respec(planned.spec)
@@ -138,7 +145,7 @@ class Repository:
             load = shelf.current
             if load is not None and load.addresses() and not await self._quiet(*shelf.key, shelf.spec.drain_s):
                 await load.rest()
-            if not shelf.going:
+            if not shelf.going and not shelf.stale:
                 return
             generation = max((load.generation for load in shelf.loads()), default=0)
             shelf.leave()
@@ -148,8 +155,20 @@ class Repository:
                 self._shelves.pop(shelf.key, None)
             else:
                 shelf.current = self._make(shelf.spec, generation, self._serves)
-                shelf.tried, shelf.tries, shelf.trouble = False, 0, None
+                shelf.tried, shelf.tries, shelf.trouble, shelf.stale = False, 0, None, False
             self._changed()
+
+    async def _replace(self, shelf: Shelf) -> None:
+        """What runs under this number is not what is meant by it: a load of the right one takes its place."""
+        async with shelf.change:
+            if not shelf.stale or shelf.going:
+                return
+            shelf.stale, shelf.tried, shelf.tries = False, False, 0
+            try:
+                await self._load(shelf)
+            except SlipwayError as error:
+                shelf.trouble = error
+                self._changed()
 
     async def _shrink(self, surplus: list[Replica]) -> None:
         self._changed()
@@ -267,6 +286,16 @@ class Repository:
         for load in list(shelf.leaving):
             await load.rest()
         await self._end(shelf)
+
+
+def _same_model(one: ModelSpec, other: ModelSpec) -> bool:
+    """Whether they differ in nothing that needs another load: the count of replicas, secrets, how long to drain."""
+
+    def model(spec: ModelSpec) -> ModelSpec:
+        replicas = msgspec.structs.replace(spec.replicas, count=1)
+        return msgspec.structs.replace(spec, replicas=replicas, environment={}, drain_s=0.0)
+
+    return model(one) == model(other)
 
 
 def _alike(before: Version, fresh: Version) -> bool:

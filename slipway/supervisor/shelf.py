@@ -18,8 +18,8 @@ LOADING, PROBING, READY, LEAVING = "loading", "probing", "ready", "leaving"
 
 class Shelf:
     """`live`: it takes the requests that name no version. `wanted` False: unloaded through a model repository's door.
-    `going`: it is in the plan no more, and finishes what it accepted. `tried`: every gateway got an answer from it;
-    `trouble`: why its load or its trial failed first.
+    `going`: it is in the plan no more, and finishes what it accepted. `stale`: the plan means another model by it.
+    `tried`: every gateway got an answer from it; `trouble`: why its load or its trial failed first.
 
     `leaving` are earlier loads that are on their way out; the one that is `handing_over` still serves, beside its
     successor.
@@ -30,6 +30,7 @@ class Shelf:
         self.live = live
         self.wanted = True
         self.going = False
+        self.stale = False
         self.tried = tried
         self.trying = False
         self.tries = 0

@@ -299,6 +299,39 @@ def test_a_changed_count_scales_without_touching_the_others() -> None:
     playing(scene)
 
 
+def test_a_number_that_means_another_model_now_gets_a_load_of_that_one() -> None:
+    async def scene(play: Play) -> None:
+        await play.bring_up(1, V1, live=True)
+        old = play.worker("v1")
+        other = msgspec.structs.replace(V1, path="/elsewhere")
+        play.house.repository.follow(plan_of(2, (other, True)))
+        await play.until(lambda: len(play.stage.children("worker")) == 2)
+        fresh = play.worker("v1")
+        assert play.stage.begin(fresh).spec.path == "/elsewhere"
+        assert old.signals == [], "it serves until the right one can"
+        await play.stage.ready(fresh)
+        await play.until(lambda: not old.running)
+        await play.until(lambda: play.version("v1").stage == "ready")
+        assert play.probed == ["v1", "v1"]
+
+    playing(scene)
+
+
+def test_a_draining_version_is_not_taken_back_for_another_model_of_its_number() -> None:
+    async def scene(play: Play) -> None:
+        await play.bring_up(1, V1, live=True)
+        old = play.worker("v1")
+        play.unanswered = {"v1": 1}
+        play.house.repository.follow(plan_of(2))
+        await play.until(lambda: play.routes()["v1"].leaving)
+        play.house.repository.follow(plan_of(3, (msgspec.structs.replace(V1, path="/elsewhere"), True)))
+        play.unanswered = {}
+        await play.until(lambda: not old.running and play.has_worker("v1"))
+        assert play.stage.begin(play.worker("v1")).spec.path == "/elsewhere"
+
+    playing(scene)
+
+
 def test_a_deployment_of_which_nothing_runs_is_known_with_the_reason() -> None:
     async def scene(play: Play) -> None:
         play.house.repository.follow(plan_of(1, absent={"churn": "it is stopped"}))
