@@ -36,8 +36,19 @@ class Form(StrEnum):
 class Call:
     """One run of a verb: its server, opened when it is first asked, and its output."""
 
-    def __init__(self, *, server: str, key: str, data_dir: str, ca_file: str, output: Form) -> None:
+    def __init__(
+        self,
+        *,
+        server: str,
+        key: str,
+        data_dir: str,
+        ca_file: str,
+        certificate: str,
+        certificate_key: str,
+        output: Form,
+    ) -> None:
         self.server, self.key, self.data_dir, self.ca_file = server, key, data_dir, ca_file
+        self.certificate = certificate_of(certificate, certificate_key)
         self.output = output
 
     @cached_property
@@ -45,7 +56,13 @@ class Call:
         """Raises SetupError where no server can be found."""
         from slipway.client.admin import Admin
 
-        return Admin(self.server, self.key, data_dir=self.data_dir, ca_file=self.ca_file or None)
+        return Admin(
+            self.server,
+            self.key,
+            data_dir=self.data_dir,
+            ca_file=self.ca_file or None,
+            certificate=self.certificate,
+        )
 
     @property
     def found(self) -> str:
@@ -73,6 +90,13 @@ class Call:
             print(json.dumps(plain(answer), ensure_ascii=False), flush=True)
         else:
             print(f"---\n{written(answer, self.output)}", flush=True)
+
+
+def certificate_of(certificate: str, key: str) -> tuple[str, str] | None:
+    """The two PEM files, which may be one. Raises SetupError."""
+    if key and not certificate:
+        raise SetupError("--certificate-key is the key of a certificate; give that too: --certificate FILE")
+    return (certificate, key or certificate) if certificate else None
 
 
 def written(answer: Any, form: Form) -> str:
@@ -124,6 +148,18 @@ CaFile = Annotated[
         help="Certificates to trust instead of the system's, for a server whose own is not signed by a public one.",
     ),
 ]
+Certificate = Annotated[
+    str,
+    typer.Option(
+        metavar="FILE",
+        rich_help_panel=PANEL,
+        help="The client certificate to show, as PEM, for a server that asks for one.",
+    ),
+]
+CertificateKey = Annotated[
+    str,
+    typer.Option(metavar="FILE", rich_help_panel=PANEL, help="Its private key; default: in the same file."),
+]
 Output = Annotated[
     Form, typer.Option("--output", "-o", rich_help_panel=PANEL, help="table, json or yaml.", metavar="FORM")
 ]
@@ -133,6 +169,8 @@ SHARED: dict[str, tuple[Any, Any]] = {
     "key": (Key, ""),
     "data_dir": (DataDir, ""),
     "ca_file": (CaFile, ""),
+    "certificate": (Certificate, ""),
+    "certificate_key": (CertificateKey, ""),
     "output": (Output, Form.table),
 }
 

@@ -108,8 +108,8 @@ def _wait(process: subprocess.Popen[bytes], folder: Path, *, deadline: float) ->
 
 def _state(card: ServerCard, folder: Path) -> tuple[str, list[str]]:
     """(what it says of itself, '' where it says nothing yet; which deployments that were live are not loaded yet).
-    Without a management door, to have started is all."""
-    if not card.admin:
+    Without a management door, or one that wants a certificate which nobody has given here, to have started is all."""
+    if not card.admin or card.asks_certificate:
         return "ready", []
     from slipway.client.admin import Admin
     from slipway.client.retry import Retry

@@ -29,7 +29,7 @@ def login(call: Call, url: ServerUrl = "") -> None:
     found = find_server(server=url or call.server, data_dir=call.data_dir)
     key = call.key or secret_value(f"Key for {found.server}")
     ca_file = call.ca_file or found.ca_file
-    with Admin(found.server, key, ca_file=ca_file or None) as admin:
+    with Admin(found.server, key, ca_file=ca_file or None, certificate=call.certificate) as admin:
         who = admin.whoami()
     path = save_login(found.server, key=key, ca_file=ca_file)
     if call.for_people:

@@ -13,12 +13,14 @@ from slipway.errors import SetupError
 
 
 class ServerCard(NamedTuple):
-    """`server.json`. `admin`: the URL of the management API, '' where that door is shut."""
+    """`server.json`. `admin`: the URL of the management API, '' where that door is shut. `asks_certificate`: of whoever
+    calls."""
 
     pid: int
     http: str
     grpc: str
     admin: str
+    asks_certificate: bool = False
 
 
 def is_running(folder: Path) -> bool:
@@ -44,7 +46,8 @@ def read_card(folder: Path) -> ServerCard | None:
     path = folder / "server.json"
     try:
         said = json.loads(path.read_bytes())
-        return ServerCard(int(said["pid"]), *(str(said.get(name) or "") for name in ("http", "grpc", "admin")))
+        http, grpc, admin = (str(said.get(name) or "") for name in ("http", "grpc", "admin"))
+        return ServerCard(int(said["pid"]), http, grpc, admin, bool(said.get("client_certificate")))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:

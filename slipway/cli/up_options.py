@@ -3,6 +3,7 @@ then the file, then the default."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -86,7 +87,39 @@ def _read(path: str) -> ServerConfig:
         text = Path(path).read_bytes()
     except OSError as error:
         raise SetupError(f"--config {path}: {error.strerror or error}") from None
-    return read_server_config(text, file=path)
+    return _rooted(read_server_config(text, file=path), Path(path).expanduser().absolute().parent)
+
+
+def _rooted(config: ServerConfig, folder: Path) -> ServerConfig:
+    """Its relative paths begin at its folder, as those of a spec do: systemd starts the server somewhere else than the
+    person who tried it. Raises SetupError for a key set that is not there, which nobody would miss before the first
+    token is refused."""
+    from msgspec.structs import replace
+
+    def placed(path: str) -> str:
+        return os.path.normpath(folder / Path(path).expanduser()) if path else ""
+
+    issuers = []
+    for number, issuer in enumerate(config.auth.jwt):
+        source = issuer.jwks_source
+        if source and "://" not in source and not source.lstrip().startswith("{"):
+            source = placed(source)
+            if not Path(source).is_file():
+                raise SetupError(f"auth.jwt[{number}].jwks: there is no file {source}")
+        issuers.append(replace(issuer, jwks_source=source))
+    tls = config.tls and replace(
+        config.tls,
+        certificate=placed(config.tls.certificate),
+        key=placed(config.tls.key),
+        client_ca=placed(config.tls.client_ca),
+    )
+    return replace(
+        config,
+        data_dir=placed(config.data_dir),
+        artifacts=placed(config.artifacts),
+        tls=tls,
+        auth=replace(config.auth, jwt=tuple(issuers)),
+    )
 
 
 def arguments_of(given: ServerOptions) -> list[str]:

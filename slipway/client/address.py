@@ -57,14 +57,28 @@ def read_address(url: str) -> Address:
     return address._replace(url=f"{parts.scheme}://{address.target}{path}")
 
 
-def tls_context(address: Address, ca_file: str | None) -> ssl.SSLContext | None:
-    """None where nothing is encrypted. `ca_file`: certificates to trust instead of the system's. Raises SetupError."""
+def tls_context(address: Address, ca_file: str | None, *, pinned: str = "") -> ssl.SSLContext | None:
+    """None where nothing is encrypted. `ca_file`: certificates to trust instead of the system's. `pinned`: a PEM file
+    whose first certificate is the one that the server has to show, whatever name is in it and whoever signed it; where
+    `ca_file` is given that counts. Raises SetupError."""
     if not address.is_encrypted:
         return None
     try:
+        if pinned and not ca_file:
+            return _pinning(Path(pinned).read_text())
         return ssl.create_default_context(cafile=ca_file)
-    except OSError as error:
-        raise _unreadable(ca_file, error) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(ca_file or pinned, error) from error
+
+
+def _pinning(pem: str) -> ssl.SSLContext:
+    """Only the first: those behind it have signed other certificates too."""
+    begin, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+    first = begin + pem.partition(begin)[2].partition(end)[0] + end
+    context = ssl.create_default_context(cadata=first)
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return context
 
 
 def read_certificates(ca_file: str | None) -> bytes | None:
@@ -75,5 +89,5 @@ def read_certificates(ca_file: str | None) -> bytes | None:
         raise _unreadable(ca_file, error) from error
 
 
-def _unreadable(ca_file: str | None, error: OSError) -> SetupError:
-    return SetupError(f"cannot read ca_file {ca_file}: {error.strerror or error}")
+def _unreadable(ca_file: str | None, error: Exception) -> SetupError:
+    return SetupError(f"cannot read ca_file {ca_file}: {getattr(error, 'strerror', None) or error}")

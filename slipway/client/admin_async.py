@@ -64,7 +64,8 @@ class AsyncAdmin:
         self.login = login
         self._address: Address = read_address(login.server)
         origin = f"{self._address.scheme}://{self._address.target}"
-        tls = show_certificate(tls_context(self._address, ca_file or login.ca_file or None), certificate)
+        trust = tls_context(self._address, ca_file or login.ca_file or None, pinned=login.pinned)
+        tls = show_certificate(trust, certificate)
         self._link = AiohttpLink(origin, headers=login.headers(), connections=64, tls=tls)
         self._protocol = AdminProtocol(self._address.path)
         self._timeout_s = timeout_s

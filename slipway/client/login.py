@@ -18,7 +18,8 @@ DEFAULT_SERVER = "http://127.0.0.1:8082"
 
 
 class Login(msgspec.Struct, frozen=True):
-    """`found`: where from, for messages: argument, SLIPWAY_SERVER, data directory …, login file, default."""
+    """`found`: where from, for messages: argument, SLIPWAY_SERVER, data directory …, login file, default. `pinned`: the
+    PEM file with the certificate of a server on this machine, as its data directory names it."""
 
     server: str
     key: str = ""
@@ -26,6 +27,7 @@ class Login(msgspec.Struct, frozen=True):
     password: str = ""
     ca_file: str = ""
     found: str = ""
+    pinned: str = ""
 
     def headers(self) -> dict[str, str]:
         if self.user:
@@ -56,6 +58,7 @@ class _ServerFile(msgspec.Struct):
 
     pid: int = 0
     admin: str = ""
+    certificate: str = ""
 
 
 def find_server(
@@ -95,12 +98,15 @@ def _find(server: str, data_dir: str, around: Mapping[str, str]) -> tuple[Login,
         if saved is not None:
             return Login(named, ca_file=saved.ca_file, found=how), saved.key
         local = _running(folder)
-        return Login(named, found=how), _owner_key(folder) if local == named else ""
+        if local is None or local.admin != named:
+            return Login(named, found=how), ""
+        return Login(named, found=how, pinned=local.certificate), _owner_key(folder)
     local = _running(folder)
     if local is not None:
-        if not local:
+        if not local.admin:
             raise SetupError(f"the server in {folder} has no management door (its admin port is -1)")
-        return Login(local, found=f"the data directory {folder}"), _owner_key(folder)
+        found = f"the data directory {folder}"
+        return Login(local.admin, found=found, pinned=local.certificate), _owner_key(folder)
     if data_dir or around.get("SLIPWAY_DATA_DIR"):
         raise SetupError(f"no server runs in {folder}: start one with `slipway up --data-dir {folder}`")
     logins = read_logins(around)
@@ -116,8 +122,8 @@ def data_folder(data_dir: str = "", environment: Mapping[str, str] | None = None
     return Path(data_dir or around.get("SLIPWAY_DATA_DIR") or "~/.slipway").expanduser().absolute()
 
 
-def _running(folder: Path) -> str | None:
-    """The management URL of the server that runs in `folder`, '' where it has none; None: nothing runs there."""
+def _running(folder: Path) -> _ServerFile | None:
+    """The server that runs in `folder`; `admin` is '' where it has no management door."""
     text = _read(folder / "server.json")
     if text is None:
         return None
@@ -127,7 +133,9 @@ def _running(folder: Path) -> str | None:
         raise SetupError(f"{folder / 'server.json'} cannot be read: {error}") from None
     if not _alive(said.pid):  # it was killed, and left its card
         return None
-    return normal_url(said.admin) if said.admin else ""
+    if said.admin:
+        said.admin = normal_url(said.admin)
+    return said
 
 
 def _alive(pid: int) -> bool:

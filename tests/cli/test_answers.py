@@ -10,6 +10,7 @@ import pytest
 import yaml
 from cli_stage import (
     Asked,
+    Reply,
     Shell,
     StubServer,
     a_deployment,
@@ -224,3 +225,39 @@ def test_scale_and_rollback_say_what_they_were_told(shell: Shell, server: StubSe
     assert "iris has 3 replicas" in shell.run("scale", "iris", "3").out
     assert "iris runs v1 again" in shell.run("rollback", "iris", "--to", "v1").out
     assert told == [{"replicas": 3}, {"to": "v1"}]
+
+
+def test_of_a_deployment_that_never_ran_the_last_failure_is_shown(shell: Shell, server: StubServer) -> None:
+    failed = [a_version(number=n, state="failed", error=f"no weights, try {n}", replicas=[]) for n in (1, 2)]
+    there = a_deployment(state="failed", reason="v2: no weights, try 2", live="", target="", versions=failed)
+    server.routes["GET", "/deployments/iris"] = there
+    said = shell.run("status", "iris").out
+    assert "v2  failed" in said
+    assert "error    no weights, try 2" in said
+    assert "1 earlier version not shown" in said
+
+
+def test_a_version_that_is_held_waits_for_its_promotion(shell: Shell, server: StubServer) -> None:
+    both = [a_version(number=1, replicas=[a_replica()]), a_version(number=2, state="ready", replicas=[a_replica()])]
+    server.routes["GET", "/deployments/iris"] = a_deployment(target="v2", versions=both)
+    said = shell.run("status", "iris").out
+    assert "live     v1, v2 waits for `slipway promote iris`" in said
+    assert "replicas 1/1 ready" in said, "of what serves"
+
+
+def test_the_servers_log_is_named_only_where_it_says_more(shell: Shell, server: StubServer) -> None:
+    def problem(status: int, code: str) -> Reply:
+        body = {"title": code, "status": status, "detail": "no", "code": code, "instance": "urn:slipway:request:5b0c61"}
+        return Reply(status, {}, msgspec.json.encode(body), "application/problem+json")
+
+    server.routes["GET", "/deployments/iris"] = problem(404, "not_found")
+    assert shell.run("get", "iris").err == "error: no\n"
+    server.routes["GET", "/deployments/iris"] = problem(500, "internal")
+    assert "the server's log has more at 5b0c61" in shell.run("get", "iris").err
+
+
+def test_no_replicas_is_what_stop_is_for(shell: Shell, server: StubServer) -> None:
+    said = shell.run("scale", "iris", "0")
+    assert said.status == 2
+    assert "`slipway stop iris`" in said.err
+    assert server.asked == []

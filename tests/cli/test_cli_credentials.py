@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from cli_stage import Shell, StubServer, a_deployment, in_turn
+from cli_stage import Shell, StubServer, a_deployment, in_turn, status_of
 
 from slipway.cli.keys import seconds_of
 from slipway.errors import SetupError, Unauthenticated
@@ -39,6 +39,23 @@ def test_a_new_key_is_alone_on_standard_output(shell: Shell, server: StubServer)
         "expires_in_s": 30 * 86400.0,
     }
     assert shell.run("keys", "create", "shop", "--scope", "admin", "-o", "json").json["secret"] == SECRET
+
+
+def test_the_first_key_of_an_open_server_says_that_its_doors_close(shell: Shell, server: StubServer) -> None:
+    server.routes["POST", "/keys"] = a_key(secret=SECRET)
+    server.routes["GET", "/status"] = status_of()
+    said = shell.run("keys", "create", "shop", "--scope", "predict:iris")
+    assert said.out == f"{SECRET}\n"
+    assert "warning: this server was open; from now on it wants a credential" in said.err
+    server.routes["GET", "/status"] = status_of(auth="required")
+    assert "was open" not in shell.run("keys", "create", "shop", "--scope", "predict:iris").err
+
+
+def test_a_short_password_is_told_in_words(shell: Shell, server: StubServer) -> None:
+    said = shell.run("users", "add", "ada", "--scope", "admin", stdin="short\n")
+    assert said.status == 2
+    assert "this password has 5 characters; 8 are the least" in said.err
+    assert server.asked == []
 
 
 def test_a_key_without_scopes_is_asked_for_them(shell: Shell, server: StubServer) -> None:

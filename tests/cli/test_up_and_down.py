@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 import pytest
 from cli_stage import COMMAND, DEADLINE_S, ROOT, Ran, Shell
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from slipway.cli.up import without_password
 from slipway.cli.up_options import UpOptions, arguments_of, config_from
@@ -100,6 +101,54 @@ def test_a_start_that_fails_shows_the_end_of_its_log(home: Shell) -> None:
     assert failed.status == 2
     assert "ended with status 2 before it was ready" in failed.err
     assert f"--port {port}: process" in failed.err
+
+
+def test_its_owner_trusts_the_certificate_that_the_data_directory_names(home: Shell) -> None:
+    """Whoever signed it, and whatever names are in it; nobody else does."""
+    tls = ROOT / "tests" / "client" / "tls"
+    (home.home / "etc").mkdir()
+    for name in ("cert.pem", "key.pem"):
+        (home.home / "etc" / name).write_bytes((tls / name).read_bytes())
+    (home.home / "etc" / "server.yaml").write_text("tls: {certificate: ./cert.pem, key: ./key.pem}\n")
+    started = up(home, "--config", "etc/server.yaml", "--timeout-s", "30")
+    assert started.status == 0, "its paths begin at its folder, and it is waited for over TLS"
+    admin = card_of(home)["admin"]
+    assert admin.startswith("https://")
+    assert home.run("whoami").out.startswith("owner 'owner'")
+    assert home.run("whoami", "--server", admin).out.startswith("owner 'owner'")
+    stranger = home.run("whoami", "--server", admin, "--key", "sw_abcd1234_x", SLIPWAY_DATA_DIR=str(home.home / "no"))
+    assert stranger.status == 6
+    assert "CERTIFICATE_VERIFY_FAILED" in stranger.err
+    card = home.home / "data" / "server.json"
+    other = json.loads(card.read_text()) | {"certificate": str(another_certificate(home.home))}
+    card.write_text(json.dumps(other))
+    assert "CERTIFICATE_VERIFY_FAILED" in home.run("whoami").err, "that one and no other"
+    assert home.run("down").status == 0
+
+
+def another_certificate(folder: Path) -> Path:
+    from datetime import UTC, datetime, timedelta
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([])
+    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    made = made.serial_number(1).not_valid_before(datetime.now(UTC)).not_valid_after(datetime.now(UTC) + timedelta(1))
+    path = folder / "other.pem"
+    path.write_bytes(made.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
+    return path
+
+
+def test_a_key_set_that_is_not_there_is_told_before_anything_starts(home: Shell) -> None:
+    (home.home / "etc").mkdir()
+    (home.home / "etc" / "server.yaml").write_text("auth: {jwt: [{issuer: me, jwks: keys.json}]}\n")
+    said = home.run("up", "--dry-run", *ANY_PORTS, "--config", "etc/server.yaml")
+    assert said.status == 2
+    assert f"auth.jwt[0].jwks: there is no file {home.home / 'etc' / 'keys.json'}" in said.err
+    (home.home / "etc" / "keys.json").write_text('{"keys": []}')
+    assert home.run("up", "--dry-run", *ANY_PORTS, "--config", "etc/server.yaml").status == 0
 
 
 def test_the_first_key_of_a_server_for_others_is_shown_once_and_leaves_the_log(home: Shell) -> None:
