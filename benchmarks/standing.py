@@ -67,9 +67,10 @@ def exchange(
 
 def call(port: int, request: Request, timeout_s: float = _ANSWER_S) -> bytes:
     """One gRPC call with the very bytes that the load generator sends, through a real client."""
+    metadata = [header for header in request.headers if header[0] not in ("content-type", "te")]  # the client's own
     with grpc.insecure_channel(f"127.0.0.1:{port}", options=_GRPC_LIMITS) as channel:
         method = channel.unary_unary(request.path)
-        return bytes(method(request.body[5:], timeout=timeout_s, wait_for_ready=True))
+        return bytes(method(request.body[5:], timeout=timeout_s, metadata=metadata, wait_for_ready=True))
 
 
 def compare(model: Model, outputs: Mapping[str, np.ndarray]) -> None:

@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import json
 
-from benchmarks.contender import ROOT, Codec, Command, Model, Peer, Request, Start, variables_for_servers
+from benchmarks.contender import ROOT, Codec, Command, Model, Peer, Request, Start
 from benchmarks.payloads import V2_BINARY, V2_GRPC, V2_JSON
 
 SECRET = b"the bench's own secret, which opens nothing else"
@@ -40,7 +40,7 @@ def start(start: Start) -> Command:
             *(start.script("slipway"), "up", "--config", str(config), "--data-dir", str(start.scratch / "data")),
             *("--port", str(ports.http), "--grpc-port", str(ports.grpc), "--admin-port", str(ports.admin)),
         ),
-        env=variables_for_servers(start),
+        env={"PYTHONPATH": ""},  # the folder `slipway` beside this one would pass for the package
     )
 
 

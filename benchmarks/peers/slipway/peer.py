@@ -11,7 +11,8 @@ def start(start: Start) -> Command:
             *(start.script("slipway"), "serve", str(start.model.path), "--name", start.model.key),
             *("--port", str(ports.http), "--grpc-port", str(ports.grpc), "--admin-port", str(ports.admin)),
             *("--max-batch-rows", str(start.model.batch_rows), "--threads", "1"),
-        )
+        ),
+        env={"PYTHONPATH": ""},  # the folder of this very file would pass for the package
     )
 
 

@@ -54,6 +54,7 @@ class Office:
         self._clock = clock
         self._wall = wall
         self._begun = clock.now() - _age_s(begin.supervisor_pid)
+        self._started = False
         self._tally = Tally()
 
     @property

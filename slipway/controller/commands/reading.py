@@ -84,11 +84,23 @@ class ReadingCommands(Office):
             return "starting"
         if observed.draining:
             return "draining"
+        if not self._started:
+            self._started = not any(map(self._is_coming, self._world.deployments.values()))
+        if not self._started:
+            return "starting"
         states = {self._state(record) for record in self._world.deployments.values()}
         served = any(gateway.state == "ready" for gateway in observed.gateways)
         if not served or "degraded" in states:
             return "degraded"
         return "ready"
+
+    def _is_coming(self, record: DeploymentRecord) -> bool:
+        """It served before the server was started anew, and does not yet. Counts until all did once: a deployment that
+        is started later does not take the server out of anybody's rotation."""
+        seen = self._seen(record.name)
+        live = seen.versions.get(record.live) if seen else None
+        serves = live is not None and any(replica.state == "ready" for replica in live.replicas)
+        return bool(record.live) and not serves and self._state(record) == "deploying"
 
     @property
     def ready(self) -> bool:
