@@ -4,7 +4,6 @@ and certificates from the configuration."""
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from slipway.controller.store_thread import StoreThread
 from slipway.errors import NotLeader, SlipwayError, StoreUnavailable
 from slipway.spec.access import Access, DeploymentAccess, Issuer, KeyHash, UserHash
 from slipway.spec.deployment import Auth, RequestLimits
+from slipway.spec.hosts import is_loopback
 from slipway.spec.server import ServerConfig
 from slipway.store.records import DeploymentRecord, KeyRecord, UserRecord
 from slipway.store.store import Store
@@ -29,15 +29,6 @@ MOST_REFUSALS = 50
 MOST_KINDS = 5_000
 
 logger = logging.getLogger(__name__)
-
-
-def is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def access_of(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 from slipway.clock import Clock
-from slipway.controller.access import AccessKeeper, is_loopback
+from slipway.controller.access import AccessKeeper
 from slipway.controller.act import Reconciler
 from slipway.controller.adopt import adopt
 from slipway.controller.commands import Commands
@@ -20,11 +20,12 @@ from slipway.controller.fetch import Fetcher
 from slipway.controller.janitor import Janitor
 from slipway.controller.leader import Leadership
 from slipway.controller.ledger import Ledger
-from slipway.controller.line import MetricsQuestions
+from slipway.controller.questions import MetricsQuestions
 from slipway.controller.specs import SpecMaker
 from slipway.controller.store_thread import StoreThread
 from slipway.controller.world import World
 from slipway.errors import NotLeader, SlipwayError, StoreUnavailable
+from slipway.spec.hosts import is_loopback
 from slipway.wire.messages import AccessSeen, BeginController, ControlMessage, Metrics, Observed
 
 STANDBY_S = 0.5

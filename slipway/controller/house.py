@@ -14,12 +14,12 @@ from slipway.clock import SystemClock
 from slipway.controller.api.app import make_app
 from slipway.controller.api.listening import serve
 from slipway.controller.core import Controller
-from slipway.controller.line import SupervisorLine
 from slipway.errors import SetupError, SlipwayError
 from slipway.launchers.launcher import EXIT_ORPHANED, EXIT_SETUP_FAILED
 from slipway.launchers.memory import resident_bytes
 from slipway.transports.tls import TlsFiles
 from slipway.wire.messages import Beat, BeginController, ControlMessage, Ready, SetupFailed
+from slipway.wire.supervisor_line import SupervisorLine
 
 BEAT_S = 1.0
 OPEN_S = 3.0

@@ -10,7 +10,6 @@ from importlib.metadata import version as package_version
 from typing import TYPE_CHECKING
 
 from slipway.errors import MissingExtra, SetupError, SlipwayError
-from slipway.gateway.control import SupervisorLine
 from slipway.gateway.guard import AccessGuard
 from slipway.gateway.numbers import snapshot
 from slipway.gateway.probe import probe
@@ -32,6 +31,7 @@ from slipway.wire.messages import (
     SetupFailed,
     SnapshotRequest,
 )
+from slipway.wire.supervisor_line import SupervisorLine
 
 if TYPE_CHECKING:
     from slipway.transports.grpc.door import GrpcDoor

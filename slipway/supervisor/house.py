@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import signal
 import socket
@@ -15,6 +14,7 @@ from slipway.clock import Clock
 from slipway.errors import SlipwayError
 from slipway.launchers.launcher import Launcher
 from slipway.spec.access import Access
+from slipway.spec.hosts import is_loopback
 from slipway.spec.resources import Addresses
 from slipway.spec.serve import Doors, ModelSpec, ServerSpec
 from slipway.spec.server import ServerConfig
@@ -357,13 +357,3 @@ def addresses_of(doors: Doors) -> Addresses:
         grpc=f"{host}:{doors.grpc_port}" if doors.grpc_port != -1 else "",
         admin=f"{scheme}://{host}:{doors.admin_port}" if doors.admin_port != -1 else "",
     )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a door there."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

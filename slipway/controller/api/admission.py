@@ -8,7 +8,6 @@ name that its owner points to 127.0.0.1 (DNS rebinding). Both show in the head o
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import re
 import time
 from collections.abc import Callable, Iterable
@@ -21,6 +20,7 @@ from slipway.auth.credentials import MISSING, Credentials, collect
 from slipway.auth.verify import Verifier
 from slipway.errors import Forbidden, MalformedRequest, StoreUnavailable, Unauthenticated
 from slipway.spec.access import Access, Caller
+from slipway.spec.hosts import is_loopback
 
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 CERTIFICATE = "slipway.certificate"
@@ -96,7 +96,7 @@ class Admission:
         if len(hosts) > 1:
             raise MalformedRequest("header 'host' is given twice")
         host = hosts[0] if hosts else ""
-        if not self._known.required and _is_loopback((scope.get("server") or ("", 0))[0]):
+        if not self._known.required and is_loopback((scope.get("server") or ("", 0))[0]):
             self._check_host(host)
         if scope["method"] not in READING:
             _check_origin(headers, host, scope["scheme"])
@@ -104,7 +104,7 @@ class Admission:
     def _check_host(self, host: str) -> None:
         found = _HOST.fullmatch(host)
         name = found[1].strip("[]").lower() if found else ""
-        if not (_is_loopback(name) or name in self._own_hosts):
+        if not (is_loopback(name) or name.endswith(".localhost") or name in self._own_hosts):
             raise Forbidden(
                 f"this server needs no credential and is for its own machine; the request was sent to {host[:100]!r}. "
                 "Call it as 127.0.0.1 or localhost, or close it: `auth: {required: true}` in the server's configuration"
@@ -146,12 +146,3 @@ def _same_origin(origin: str, host: str, scheme: str) -> bool:
         return False
     default = {"http": 80, "https": 443}.get(parts.scheme)
     return bool(theirs[0]) and (theirs[0], theirs[1] or default) == (mine[0], mine[1] or default)
-
-
-def _is_loopback(name: str) -> bool:
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False

@@ -9,10 +9,10 @@ them.
 from __future__ import annotations
 
 from slipway.auth.scopes import ADMIN, describe
-from slipway.controller.access import is_loopback
 from slipway.errors import Forbidden
 from slipway.spec.access import Caller
 from slipway.spec.deployment import DeploymentSpec, SecretRef
+from slipway.spec.hosts import is_loopback
 
 
 def check_grants(spec: DeploymentSpec, before: DeploymentSpec | None, caller: Caller, *, host: str) -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from slipway.controller import decide
-from slipway.controller.access import is_loopback
 from slipway.controller.specs import SpecMaker
 from slipway.errors import Conflict, Forbidden, InvalidSpec, NotFound
 from slipway.spec.access import Caller
 from slipway.spec.deployment import DeploymentSpec
+from slipway.spec.hosts import is_loopback
 from slipway.spec.local_files import find_files, hash_files
 from slipway.spec.manifest import is_pinned_by, manifest_digest
 from slipway.spec.model_source import read_source

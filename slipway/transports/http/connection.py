@@ -13,13 +13,14 @@ from collections.abc import Callable
 from typing import Any
 
 from slipway.errors import PayloadTooLarge, RequestTimeout, SlipwayError, Unavailable
+from slipway.spec.hosts import is_loopback
 from slipway.transports.http.chunked import ChunkedBody
 from slipway.transports.http.doorway import Doorway
 from slipway.transports.http.encodings import decode_body
 from slipway.transports.http.exchange import Exchange
 from slipway.transports.http.gate import EVERYBODY, Entry
 from slipway.transports.http.head import Head
-from slipway.transports.http.site import check_name, check_origin, is_loopback
+from slipway.transports.http.site import check_name, check_origin
 from slipway.transports.tls import common_name
 
 App = Callable[[Exchange], None]
@@ -74,7 +75,8 @@ class HttpConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
         door = self.door
-        self._at_home = is_loopback(transport.get_extra_info("sockname"))
+        sockname = transport.get_extra_info("sockname")
+        self._at_home = isinstance(sockname, tuple) and is_loopback(str(sockname[0]))
         certificate = transport.get_extra_info("peercert")
         if certificate:
             self.certificate = common_name(certificate)

@@ -32,16 +32,6 @@ def is_public_name(host: str) -> bool:
     return False
 
 
-def is_loopback(address: object) -> bool:
-    """Of a socket's own name, as `getsockname` gives it."""
-    if not isinstance(address, tuple) or not address:
-        return False
-    try:
-        return ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback
-    except ValueError:
-        return False
-
-
 def check_name(host: str) -> None:
     """For a server that asks nobody who he is, on loopback. Raises Forbidden."""
     if is_public_name(host):

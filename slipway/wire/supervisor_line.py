@@ -1,4 +1,4 @@
-"""The gateway's end of the control line: what the supervisor says becomes calls, and what it asks gets answers."""
+"""A child's end of the control line on an event loop; `wire.control` has the one for a child that blocks."""
 
 from __future__ import annotations
 
@@ -31,5 +31,5 @@ class SupervisorLine(asyncio.Protocol):
         self._lost()
 
     def say(self, message: ControlMessage) -> None:
-        if not self._transport.is_closing():
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.write(encode_control(message))
