@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from slipway.auth.certificates import certificate_caller, is_subject
 from slipway.auth.credentials import REFUSED, UNREADABLE, ApiKey, Certificate, Credentials, Password, Token, read
 from slipway.auth.guesses import Guesses
-from slipway.auth.keys import same_key
+from slipway.auth.keys import prefix, same_key
 from slipway.errors import Overloaded, RateLimited, Unauthenticated
 from slipway.spec.access import ANONYMOUS, Access, Caller, Issuer, KeyHash, UserHash
 
@@ -232,12 +232,12 @@ class Verifier:
         if shown.id == "owner":
             if same_key(shown.text, known.access.owner_hash):
                 return _Verdict(OWNER, _FOREVER, known.access.owner_hash)
-            raise self._refuse("wrong_key", "sw_owner", peer, now=now)
+            raise self._refuse("wrong_key", prefix(shown.id), peer, now=now)
         key: KeyHash | None = known.keys.get(shown.id)
         if not same_key(shown.text, key.hash if key else "") or key is None:
-            raise self._refuse("wrong_key" if key else "unknown_key", f"sw_{shown.id}", peer, now=now)
+            raise self._refuse("wrong_key" if key else "unknown_key", prefix(shown.id), peer, now=now)
         if key.expires_at and key.expires_at <= now:
-            raise self._refuse("expired_key", f"sw_{shown.id}", peer, now=now)
+            raise self._refuse("expired_key", prefix(shown.id), peer, now=now)
         caller = Caller("key", key.name, f"key:{key.id}", key.scopes, expires_at=key.expires_at)
         return _Verdict(caller, key.expires_at or _FOREVER, key)
 

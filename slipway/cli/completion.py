@@ -63,14 +63,24 @@ def secret_names(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def _looked_up(ctx: typer.Context, look: Any, incomplete: str) -> list[str]:
     """Nothing, rather than an error in the middle of somebody's line, where the server cannot be asked."""
+    from slipway.cli.calls import certificate_of
     from slipway.client.admin import Admin
     from slipway.client.retry import Retry
     from slipway.errors import SlipwayError
 
+    shown = [ctx.params.get(name) or "" for name in ("certificate", "certificate_key")]
     server, key, data_dir, ca_file = (ctx.params.get(name) or "" for name in ("server", "key", "data_dir", "ca_file"))
     once = Retry(attempts=1)
     try:
-        with Admin(server, key, data_dir=data_dir, ca_file=ca_file or None, timeout_s=LOOK_UP_S, retry=once) as admin:
+        with Admin(
+            server,
+            key,
+            data_dir=data_dir,
+            ca_file=ca_file or None,
+            certificate=certificate_of(*shown),
+            timeout_s=LOOK_UP_S,
+            retry=once,
+        ) as admin:
             return [name for name in look(admin) if name.startswith(incomplete)]
     except SlipwayError:
         return []

@@ -42,7 +42,7 @@ class ServeOptions:
     host: str = setting("127.0.0.1", DOORS, "Address that all doors listen on; 0.0.0.0 for every one.")
     port: int = setting(8080, DOORS, "HTTP. For all ports, 0 is any free one and -1 none.", **PORTS)
     grpc_port: int = setting(8081, DOORS, "gRPC.", **PORTS)
-    admin_port: int = setting(8082, DOORS, "Metrics, health and status.", **PORTS)
+    admin_port: int = setting(8082, DOORS, "Management API, metrics and health.", **PORTS)
     open: bool = setting(False, DOORS, "Nobody needs a credential, though the doors listen beyond this machine.")
     grpc_door: str = setting("auto", DOORS, "native, grpcio, or auto: native where it is installed.")
     cors_origin: list[str] | None = setting(None, DOORS, "Browsers from there may call; repeatable.", metavar="ORIGIN")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,9 +42,9 @@ def act(given: UpOptions) -> None:
 
 
 def folder_of(config: ServerConfig) -> Path:
-    from slipway.supervisor.begin import data_dir_of
+    from slipway.client.login import data_folder
 
-    return data_dir_of(config.data_dir).absolute()
+    return data_folder(config.data_dir)
 
 
 def rehearse(config: ServerConfig) -> None:
@@ -74,10 +75,12 @@ def rehearse(config: ServerConfig) -> None:
 
 
 def without_password(url: str) -> str:
+    """Neither that of the account nor, as PostgreSQL takes them too, those among the options."""
     scheme, slashes, rest = url.partition("://")
     account, at, host = rest.rpartition("@")
     user, colon, _ = account.partition(":")
-    return f"{scheme}{slashes}{user}{':…' if colon else ''}{at}{host}"
+    shown = f"{scheme}{slashes}{user}{':…' if colon else ''}{at}{host}"
+    return re.sub(r"([?&](?:ssl)?password=)[^&]*", r"\1…", shown, flags=re.IGNORECASE)
 
 
 up = command_of(act, UpOptions)

@@ -97,7 +97,6 @@ class AccessKeeper:
         self._clock = clock
         self._wall = wall
         self._sources = [JwksSource(issuer, folder=folder) for issuer in config.auth.jwt]
-        self._made: dict[str, tuple[object, DeploymentAccess]] = {}
         self._used: dict[str, float] = {}
         self._refused: dict[tuple[str, str, str], int] = {}
         self._known = False

@@ -212,12 +212,10 @@ class Controller:
                     if self.leadership.leading and (self.world.stale or self.keeper.stale):
                         await self._read_everything()
                     continue
-                first = not self.world.known
-                if first:
+                if not self.world.known:
                     await self._read_everything()
                 if await self.events.poll():
                     await self._read_everything()
-                    self.keeper.tell()
             except (StoreUnavailable, NotLeader) as error:
                 logger.debug("what the store holds is not known now: %s", error.message)
             except Exception:

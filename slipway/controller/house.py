@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import resource
 import signal
 import socket
+import time
 from typing import Any
 
 from slipway.clock import SystemClock
@@ -99,11 +99,8 @@ class House:
 
     async def _beat(self) -> None:
         while True:
-            used = resource.getrusage(resource.RUSAGE_SELF)
             if self._line is not None:
-                self._line.say(
-                    Beat(busy_s=0.0, batches=0, rss_bytes=resident_bytes(), cpu_s=used.ru_utime + used.ru_stime)
-                )
+                self._line.say(Beat(busy_s=0.0, batches=0, rss_bytes=resident_bytes(), cpu_s=time.process_time()))
             await asyncio.sleep(BEAT_S)
 
     async def _tell_failure(self, error: SlipwayError) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from pathlib import Path
 
 import msgspec
 from setproctitle import setproctitle
 
+from slipway.client.login import data_folder
 from slipway.clock import SystemClock
 from slipway.errors import SetupError
 from slipway.launchers.local import LocalLauncher
@@ -19,9 +19,6 @@ from slipway.supervisor.data import DataFolder
 from slipway.supervisor.folder import RuntimeFolder
 from slipway.supervisor.house import House, Watcher
 from slipway.supervisor.ports import HeldPort
-
-DATA_DIR_VARIABLE = "SLIPWAY_DATA_DIR"
-DEFAULT_DATA_DIR = "~/.slipway"
 
 
 def supervise(spec: ServerSpec, *, watcher: Watcher) -> int:
@@ -45,12 +42,7 @@ def supervise_up(config: ServerConfig, *, watcher: Watcher) -> int:
     configure_logs("supervisor", as_json=config.logs.json, level=config.logs.level)
     spec = server_spec_of(config)
     check_server(spec, needs_models=False)
-    return _supervise(spec, config, data_dir=data_dir_of(config.data_dir), watcher=watcher)
-
-
-def data_dir_of(given: str) -> Path:
-    """`given`, or that of the environment, or the one in the home folder."""
-    return Path(given or os.environ.get(DATA_DIR_VARIABLE, "") or DEFAULT_DATA_DIR).expanduser()
+    return _supervise(spec, config, data_dir=data_folder(config.data_dir), watcher=watcher)
 
 
 def _supervise(spec: ServerSpec, config: ServerConfig, *, data_dir: Path | None, watcher: Watcher) -> int:

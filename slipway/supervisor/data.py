@@ -5,13 +5,13 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import secrets
 import stat
 import time
 from pathlib import Path
 
 import msgspec
 
+from slipway.auth.keys import new_owner_key
 from slipway.errors import SetupError
 from slipway.spec.resources import Addresses
 from slipway.spec.serve import Tls
@@ -92,7 +92,7 @@ class DataFolder:
         except OSError as error:
             raise SetupError(f"{path} cannot be read: {error.strerror}") from error
         if not key.startswith(OWNER_PREFIX) or len(key) < len(OWNER_PREFIX) + 40:
-            key = OWNER_PREFIX + secrets.token_urlsafe(32)
+            key = new_owner_key()
             self._write(OWNER_KEY, key + "\n")
         return key
 

@@ -270,6 +270,7 @@ def test_the_same_options_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     [
         ("postgresql://me:pa:ss@db/slipway", "postgresql://me:…@db/slipway"),
         ("postgresql://me@db/slipway", "postgresql://me@db/slipway"),
+        ("postgresql://me@db/s?password=x&a=b", "postgresql://me@db/s?password=…&a=b"),
         ("sqlite:////srv/a.db", "sqlite:////srv/a.db"),
         ("", ""),
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 
 from slipway.auth.scopes import ADMIN, check, describe, may
-from slipway.errors import Forbidden, SlipwayError
+from slipway.errors import Forbidden
 from slipway.spec.access import Caller
 
 
@@ -36,7 +36,3 @@ def sees(caller: Caller, deployment: str) -> bool:
 
 def _deploys(caller: Caller) -> bool:
     return ADMIN in caller.scopes or any(scope.startswith("deploy:") for scope in caller.scopes)
-
-
-def not_yours(caller: Caller) -> SlipwayError:
-    return Forbidden(f"{describe(caller)} may not see this")

@@ -12,13 +12,14 @@ from slipway.controller.commands.grants import check_grants
 from slipway.controller.commands.office import author
 from slipway.controller.commands.reading import ReadingCommands
 from slipway.controller.events import Note
-from slipway.errors import Conflict, InvalidInput, NotFound, PreconditionFailed
+from slipway.errors import Conflict, InvalidInput, NotFound
 from slipway.spec.access import Caller
 from slipway.spec.model_source import read_source
 from slipway.spec.reading import spec_from_json
 from slipway.spec.resources import Deployment
 from slipway.spec.settings import with_settings
 from slipway.spec.writing import spec_to_json
+from slipway.store.part import check_revision
 from slipway.store.records import DeploymentRecord, VersionRecord
 from slipway.store.store import Store
 
@@ -61,7 +62,7 @@ class ChangingCommands(ReadingCommands):
         await self._may_change()
         async with self._world.lock(name):
             old = self._world.get(name)
-            check_revision(old, expected_revision)
+            check_revision("deployment", name, found=old.revision, expected=expected_revision)
             if old.deleting:
                 return self._shown(old, change="unchanged")
             by = author(caller)
@@ -139,7 +140,7 @@ class ChangingCommands(ReadingCommands):
         self._world.get(name)
         async with self._world.lock(name):
             old = self._world.get(name)
-            check_revision(old, expected_revision)
+            check_revision("deployment", name, found=old.revision, expected=expected_revision)
             if old.deleting:
                 raise Conflict(f"{name!r} is being deleted; deploy it again when it is gone, in a moment")
             yield old
@@ -219,11 +220,3 @@ class ChangingCommands(ReadingCommands):
         if not goal.digest and read_source(goal.source).kind == "url":
             return decide.PENDING
         return decide.FETCHED
-
-
-def check_revision(old: DeploymentRecord, expected: int | None) -> None:
-    if expected is not None and expected != old.revision:
-        raise PreconditionFailed(
-            f"the deployment {old.name!r} is at revision {old.revision}, and this change was made for revision "
-            f"{expected}: somebody else was first; read it again and decide anew"
-        )

@@ -12,13 +12,14 @@ from slipway.controller.commands.grants import check_grants
 from slipway.controller.commands.office import author
 from slipway.controller.commands.sources import Settled, Sources
 from slipway.controller.events import Note
-from slipway.errors import Conflict, InvalidSpec, PreconditionFailed
+from slipway.errors import Conflict, InvalidSpec
 from slipway.spec.access import Caller
 from slipway.spec.deployment import DeploymentSpec, SecretRef
 from slipway.spec.diff import diff_specs
 from slipway.spec.reading import spec_from_json
 from slipway.spec.resources import Deployment
 from slipway.spec.writing import spec_to_json
+from slipway.store.part import check_revision
 from slipway.store.records import DeploymentRecord, VersionRecord, VersionSettings
 from slipway.store.store import Store
 
@@ -63,7 +64,7 @@ class DeployCommands(ChangingCommands):
         name = spec.name
         async with self._world.lock(name):
             old = self._world.deployments.get(name)
-            _check_revision(name, old, expected_revision)
+            check_revision("deployment", name, found=old.revision if old else 0, expected=expected_revision)
             if old is not None and old.deleting:
                 raise Conflict(f"{name!r} is being deleted; deploy it again when it is gone, in a moment")
             before = None if old is None else spec_from_json(old.spec)
@@ -190,19 +191,6 @@ class DeployCommands(ChangingCommands):
 
 def _alike(settled: Settled, sources: Sources, candidates: Any) -> VersionRecord | None:
     return next((version for version in candidates if version is not None and sources.same(settled, version)), None)
-
-
-def _check_revision(name: str, old: DeploymentRecord | None, expected: int | None) -> None:
-    found = old.revision if old else 0
-    if expected is None or expected == found:
-        return
-    if expected == 0:
-        raise PreconditionFailed(f"there is a deployment {name!r} already, at revision {found}")
-    state = f"is at revision {found}" if found else "does not exist (any more)"
-    raise PreconditionFailed(
-        f"the deployment {name!r} {state}, and this change was made for revision {expected}: somebody else was first; "
-        "read it again and decide anew"
-    )
 
 
 def _told(name: str, verdict: _Verdict, by: str) -> str:

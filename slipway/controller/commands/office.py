@@ -68,10 +68,6 @@ class Office:
         """False before the store was read once: a good key could not be told from a bad one."""
         return self._keeper.access is not None
 
-    def check_leading(self) -> None:
-        """Raises NotLeader, naming who leads. Each verb that changes something does so itself."""
-        self._leadership.check()
-
     async def _may_change(self) -> None:
         self._leadership.check()
         await self._ledger.fresh()

@@ -327,8 +327,8 @@ class ArtifactStore:
         with self._together():  # young from now on, so that nobody collects it before it is locked
             folder.mkdir(mode=0o700, exist_ok=True)
             touch(folder)
-        known = Known(self._places, self._trees, url)
         with locked(folder / "lock", exclusive=True, cancelled=cancelled):
+            known = Known(self._places, self._trees, url)  # what another has fetched while this one waited, counts
             source = open_source(url, known=known.identity, storage=self._storage, patience=self._patience)
             download = Download(
                 source, folder, root=self._places.root, patience=self._patience, progress=progress, cancelled=cancelled

@@ -14,6 +14,7 @@ from slipway.spec.manifest import digest_hex, read_manifest
 from slipway.spec.resources import UploadFile
 from slipway.store.artifacts.blobs import Blobs
 from slipway.store.artifacts.disk import Places, locked, remove_file, remove_folder
+from slipway.store.artifacts.known import read_known
 from slipway.store.artifacts.trees import Trees
 
 
@@ -115,8 +116,8 @@ class Collector:
         """What a URL held is of no use once that is gone."""
         freed = 0
         for entry in self._places.known.iterdir():
-            digest = entry.read_text().partition(" ")[0]
-            if len(digest) != len("sha256:") + 64 or not self._trees.has(digest):
+            digest, _ = read_known(entry)
+            if not digest or not self._trees.stands(digest):
                 freed += remove_file(entry)
         return freed
 

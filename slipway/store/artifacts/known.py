@@ -7,6 +7,7 @@ hash), never for times of change; the source is asked for it each time.
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 from slipway.store.artifacts.disk import Places, write_file
 from slipway.store.artifacts.trees import Trees
@@ -18,7 +19,7 @@ class Known:
     def __init__(self, places: Places, trees: Trees, url: str) -> None:
         self._places = places
         self._path = places.known / hashlib.sha256(url.encode()).hexdigest()
-        self.digest, self.identity = self._read()
+        self.digest, self.identity = read_known(self._path)
         if self.digest and not trees.stands(self.digest):
             self.digest, self.identity = "", ""
 
@@ -28,9 +29,11 @@ class Known:
         else:
             self._path.unlink(missing_ok=True)
 
-    def _read(self) -> tuple[str, str]:
-        try:
-            digest, _, identity = self._path.read_text().partition(" ")
-        except (FileNotFoundError, UnicodeDecodeError):
-            return "", ""
-        return (digest, identity) if digest.startswith("sha256:") and len(digest) == 71 else ("", "")
+
+def read_known(path: Path) -> tuple[str, str]:
+    """(digest, identity) as they were remembered; '' where the file holds nothing of the kind."""
+    try:
+        digest, _, identity = path.read_text().partition(" ")
+    except (FileNotFoundError, UnicodeDecodeError):
+        return "", ""
+    return (digest, identity) if digest.startswith("sha256:") and len(digest) == 71 else ("", "")
