@@ -13,6 +13,7 @@ import typer
 from slipway.cli.calls import Call, calling
 from slipway.cli.deployments import TimeoutS, Wait
 from slipway.cli.exits import INTERRUPTED, Ended, note, status_of, warn
+from slipway.cli.interrupts import heard
 from slipway.cli.painting import Painter, painter
 from slipway.cli.plan import name_of, split_name
 from slipway.cli.spec_files import STDIN, Declared, is_here, read_files, with_changes
@@ -223,6 +224,7 @@ def _submit(call: Call, one: Declared, how: How, shown: Painter) -> Deployment:
                 progress=lambda step: shown.step(name, step),
             )
     except KeyboardInterrupt:
+        heard()
         shown.close()
         note(f"\n{name} was not deployed. The same command goes on where the upload was.")
         raise typer.Exit(INTERRUPTED) from None

@@ -13,9 +13,11 @@ from pathlib import Path
 import typer
 
 from slipway.cli.exits import FAILED, INTERRUPTED, TIMED_OUT, Ended, note
-from slipway.cli.place import ServerCard, is_running, read_card, tail_of
+from slipway.cli.interrupts import heard
+from slipway.cli.place import is_running, tail_of
 from slipway.cli.up_options import UpOptions, arguments_of
 from slipway.errors import SetupError, SlipwayError
+from slipway.spec.data_folder import ServerFile, read_server_file
 
 POLL_S = 0.05
 TAIL_LINES = 20
@@ -28,7 +30,7 @@ FIRST_KEY = re.compile(rb"^ +sw_[a-z0-9]{8}_(?P<secret>[A-Za-z0-9_-]{43})$", re.
 def start_detached(given: UpOptions, *, folder: Path, drain_s: float) -> None:
     """Returns when the server is ready. Raises Ended with the end of its log where it does not get there."""
     if is_running(folder):
-        card = read_card(folder)
+        card = read_server_file(folder)
         who = f"process {card.pid}" if card else "a server"
         raise SetupError(f"--data-dir {folder}: {who} runs on it already; `slipway down` ends it")
     log = _log_file(folder)
@@ -37,6 +39,7 @@ def start_detached(given: UpOptions, *, folder: Path, drain_s: float) -> None:
     try:
         card, state, loading = _wait(process, folder, deadline=time.monotonic() + given.timeout_s)
     except KeyboardInterrupt:
+        heard()
         note("stopping what was started")
         _stop(process, within_s=drain_s + KILL_AFTER_S)
         raise typer.Exit(INTERRUPTED) from None
@@ -86,7 +89,7 @@ def _launch(given: UpOptions, log: Path) -> subprocess.Popen[bytes]:
         )
 
 
-def _wait(process: subprocess.Popen[bytes], folder: Path, *, deadline: float) -> tuple[ServerCard, str, list[str]]:
+def _wait(process: subprocess.Popen[bytes], folder: Path, *, deadline: float) -> tuple[ServerFile, str, list[str]]:
     """(card, state, what still loads), when it says that it is up and what was live before is loaded. `degraded` is up
     too: a deployment that cannot load is not a server that cannot; nor is one that takes longer than the deadline."""
     state, card = "", None
@@ -95,7 +98,7 @@ def _wait(process: subprocess.Popen[bytes], folder: Path, *, deadline: float) ->
         if process.poll() is not None:
             status = process.returncode if process.returncode > 0 else FAILED
             raise Ended(f"the server ended with status {process.returncode} before it was ready", status=status)
-        card = read_card(folder)
+        card = read_server_file(folder)
         if card is not None and card.pid == process.pid:
             state, loading = _state(card, folder)
             if state in UP and not loading:
@@ -106,10 +109,10 @@ def _wait(process: subprocess.Popen[bytes], folder: Path, *, deadline: float) ->
     raise Ended(f"the server is {state or 'not there'} and not ready in time; it was stopped", status=TIMED_OUT)
 
 
-def _state(card: ServerCard, folder: Path) -> tuple[str, list[str]]:
+def _state(card: ServerFile, folder: Path) -> tuple[str, list[str]]:
     """(what it says of itself, '' where it says nothing yet; which deployments that were live are not loaded yet).
     Without a management door, or one that wants a certificate which nobody has given here, to have started is all."""
-    if not card.admin or card.asks_certificate:
+    if not card.admin or card.client_certificate:
         return "ready", []
     from slipway.client.admin import Admin
     from slipway.client.retry import Retry

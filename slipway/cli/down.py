@@ -14,8 +14,9 @@ import typer
 
 from slipway.cli.calls import DataDir
 from slipway.cli.exits import TIMED_OUT, Ended, note
-from slipway.cli.place import ServerCard, is_running, read_card
+from slipway.cli.place import is_running
 from slipway.errors import Forbidden, NotFound, SetupError, SlipwayError
+from slipway.spec.data_folder import ServerFile, read_server_file
 
 if TYPE_CHECKING:
     from slipway.spec.resources import ServerStatus
@@ -59,10 +60,10 @@ def down(
     print(f"The server on {folder} ended after {time.monotonic() - began:.1f} s.")
 
 
-def _card(folder: Path, deadline: float) -> ServerCard:
+def _card(folder: Path, deadline: float) -> ServerFile:
     """It may have been started a moment ago."""
     while True:
-        card = read_card(folder)
+        card = read_server_file(folder)
         if card is not None:
             return card
         if time.monotonic() > deadline or not is_running(folder):
@@ -72,7 +73,7 @@ def _card(folder: Path, deadline: float) -> ServerCard:
         time.sleep(POLL_S)
 
 
-def _signal(card: ServerCard, number: int) -> None:
+def _signal(card: ServerFile, number: int) -> None:
     try:
         os.kill(card.pid, number)
     except ProcessLookupError:
@@ -81,7 +82,7 @@ def _signal(card: ServerCard, number: int) -> None:
         raise Forbidden(f"process {card.pid} belongs to another user, who alone can end it") from None
 
 
-def _await_end(folder: Path, card: ServerCard, *, deadline: float) -> None:
+def _await_end(folder: Path, card: ServerFile, *, deadline: float) -> None:
     looked, told = 0.0, ""
     while is_running(folder):
         moment = time.monotonic()

@@ -9,6 +9,7 @@ import typer
 
 from slipway.cli.exits import INTERRUPTED, Ended, complain, status_of
 from slipway.cli.group import SETTINGS, Root
+from slipway.cli.interrupts import heard, insist, leave
 from slipway.errors import SlipwayError
 
 COMPLETING = "_SLIPWAY_COMPLETE"
@@ -40,6 +41,7 @@ def slipway() -> None:
 def run() -> None:
     """The entry point. What went wrong is said on standard error, in one line where one is enough, and the exit status
     says of which kind it was (`cli.exits`)."""
+    insist()
     _forget_service_links()
     if COMPLETING in os.environ:
         from slipway.cli.completion import prepare
@@ -52,7 +54,13 @@ def run() -> None:
         complain(error)
         sys.exit(status_of(error))
     except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+        leave(INTERRUPTED)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            leave(INTERRUPTED)
+        raise
+    finally:
+        heard()
 
 
 def _check_environment(verb: list[str]) -> None:

@@ -49,15 +49,16 @@ def folder_of(config: ServerConfig) -> Path:
 
 def rehearse(config: ServerConfig) -> None:
     """Raises SetupError as the start would."""
-    from slipway.cli.place import is_running, read_card
+    from slipway.cli.place import is_running
     from slipway.errors import SetupError
+    from slipway.spec.data_folder import read_server_file
     from slipway.spec.serve import check_server
     from slipway.supervisor.begin import HeldPorts, server_spec_of
     from slipway.supervisor.house import addresses_of
 
     folder = folder_of(config)
     if is_running(folder):
-        card = read_card(folder)
+        card = read_server_file(folder)
         raise SetupError(f"--data-dir {folder}: {f'process {card.pid}' if card else 'a server'} runs on it already")
     spec = server_spec_of(config)
     check_server(spec, needs_models=False)

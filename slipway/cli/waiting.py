@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from slipway.cli.exits import INTERRUPTED, Ended, note, warn
+from slipway.cli.interrupts import heard
 from slipway.cli.painting import Painter, painter
 from slipway.errors import DeadlineExceeded, LoadFailure
 
@@ -50,6 +51,7 @@ def wait_until(call: Call, found: Deployment, shown: Painter, *, until: str, tim
         shown.close()
         raise DeadlineExceeded(f"{error.message.rstrip('.')}; take it back with `{way_back(found)}`") from None
     except KeyboardInterrupt:
+        heard()
         shown.close()
         note(
             f"\n{found.name} {found.target} goes on without you. Watch it: `slipway status {found.name}`. "

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from slipway.client.admin_calls import AdminCalls
-from slipway.client.admin_protocol import AdminTalk, Do, Done, part
+from slipway.client.admin_protocol import AdminTalk, part, perform
 from slipway.client.exchange import Pause
 from slipway.client.upload import upload
 from slipway.errors import Conflict, DeadlineExceeded, InvalidInput, LoadFailure, NotFound, SlipwayError
@@ -164,9 +164,9 @@ class DeployCalls(AdminCalls):
         """(the spec as plain JSON, what its relative paths are relative to)."""
         folder = Path()
         if isinstance(what, DeploymentSpec | Mapping):
-            spec = yield from self._do(partial(_plain, what))
+            spec = yield from perform(self.at, partial(_plain, what))
         elif str(what).endswith(SPEC_ENDINGS) and Path(what).is_file():
-            spec, folder = (yield from self._do(partial(_read_spec, Path(what)))), Path(what).parent
+            spec, folder = (yield from perform(self.at, partial(_read_spec, Path(what)))), Path(what).parent
         else:
             spec = yield from self._of_model(str(what), name or _name_of(str(what)))
         if name:
@@ -225,20 +225,10 @@ class DeployCalls(AdminCalls):
                 progress(Step(stage, done / total if total else 1.0, done, total))
 
         if dry_run:
-            digest: str = yield from self._do(partial(_digest_of, path, partial(tell, "hashing")))
+            digest: str = yield from perform(self.at, partial(_digest_of, path, partial(tell, "hashing")))
             return digest
         artifact = yield from upload(path, protocol=self.protocol, at=self.at, progress=tell)
         return artifact.digest
-
-    def _do(self, work: Callable[[], T]) -> AdminTalk[T]:
-        heard = yield Do(work)
-        self.at.now = heard.now
-        done = heard.outcome
-        assert isinstance(done, Done)
-        if done.error is not None:
-            raise done.error
-        result: T = done.value
-        return result
 
 
 def _plain(what: DeploymentSpec | Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import msgspec
 
 from slipway.client.exchange import Heard, Incoming, Outgoing, Pause, Send
 from slipway.client.failures import BY_HTTP_STATUS, make_error
+from slipway.client.retry import Circumstances
 from slipway.errors import InvalidInput, InvalidSpec, SlipwayError
 from slipway.spec.serve import NAME
 
@@ -36,6 +37,18 @@ class Done(msgspec.Struct):
 
 AdminTalk = Generator[Send | Pause | Do, Heard, T]
 Query = Mapping[str, "str | int | float | bool | Sequence[str] | None"]
+
+
+def perform(at: Circumstances, work: Callable[[], T]) -> AdminTalk[T]:
+    """What `work` returns, or raises, with the clock of `at` set again after it."""
+    heard = yield Do(work)
+    at.now = heard.now
+    done = heard.outcome
+    assert isinstance(done, Done)
+    if done.error is not None:
+        raise done.error
+    result: T = done.value
+    return result
 
 
 class _ProblemBody(msgspec.Struct):

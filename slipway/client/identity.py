@@ -18,7 +18,7 @@ def identified(headers: Mapping[str, str] | None, *, key: str, user: tuple[str, 
         raise SetupError("one credential at a time: key, user, or an authorization header")
     if key:
         if not key.isascii() or not key.isprintable() or " " in key:
-            raise SetupError("key is not an API key or token: it has characters that none has")
+            raise SetupError("the key holds a space, a line break or another character that no key has; copy it again")
         found["authorization"] = f"Bearer {key}"
     elif user:
         name, password = user

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import os
 import tempfile
@@ -12,7 +11,9 @@ from pathlib import Path
 import msgspec
 
 from slipway.client.address import read_address
+from slipway.client.identity import identified
 from slipway.errors import InvalidInput, SetupError
+from slipway.spec.data_folder import OWNER_KEY, ServerFile, read_server_file
 
 DEFAULT_SERVER = "http://127.0.0.1:8082"
 
@@ -30,10 +31,7 @@ class Login(msgspec.Struct, frozen=True):
     pinned: str = ""
 
     def headers(self) -> dict[str, str]:
-        if self.user:
-            pair = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
-            return {"authorization": f"Basic {pair}"}
-        return {"authorization": f"Bearer {self.key}"} if self.key else {}
+        return identified(None, key=self.key, user=(self.user, self.password) if self.user else None)
 
     def __repr__(self) -> str:
         return f"Login({self.server!r}, found={self.found!r})"  # what opens doors is not for logs
@@ -51,14 +49,6 @@ class LoginFile(msgspec.Struct, frozen=True):
 
     current: str = ""
     servers: dict[str, SavedLogin] = {}
-
-
-class _ServerFile(msgspec.Struct):
-    """`server.json` of a data directory."""
-
-    pid: int = 0
-    admin: str = ""
-    certificate: str = ""
 
 
 def find_server(
@@ -83,8 +73,6 @@ def find_server(
             raise SetupError("give a key, or a user with a password, not both")
         return msgspec.structs.replace(found, key="", user=user, password=password)
     chosen = key or around.get("SLIPWAY_KEY", "") or remembered
-    if any(ord(char) < 33 or ord(char) > 126 for char in chosen):
-        raise SetupError("the key holds a space, a line break or another character that no key has; copy it again")
     return msgspec.structs.replace(found, key=chosen)
 
 
@@ -122,20 +110,12 @@ def data_folder(data_dir: str = "", environment: Mapping[str, str] | None = None
     return Path(data_dir or around.get("SLIPWAY_DATA_DIR") or "~/.slipway").expanduser().absolute()
 
 
-def _running(folder: Path) -> _ServerFile | None:
+def _running(folder: Path) -> ServerFile | None:
     """The server that runs in `folder`; `admin` is '' where it has no management door."""
-    text = _read(folder / "server.json")
-    if text is None:
+    said = read_server_file(folder)
+    if said is None or not _alive(said.pid):  # it was killed, and left its card
         return None
-    try:
-        said = msgspec.json.decode(text, type=_ServerFile)
-    except msgspec.DecodeError as error:
-        raise SetupError(f"{folder / 'server.json'} cannot be read: {error}") from None
-    if not _alive(said.pid):  # it was killed, and left its card
-        return None
-    if said.admin:
-        said.admin = normal_url(said.admin)
-    return said
+    return msgspec.structs.replace(said, admin=normal_url(said.admin)) if said.admin else said
 
 
 def _alive(pid: int) -> bool:
@@ -151,7 +131,7 @@ def _alive(pid: int) -> bool:
 def _owner_key(folder: Path) -> str:
     """'' where there is none, or it is not for us."""
     with contextlib.suppress(SetupError):
-        return (_read(folder / "admin.key") or b"").decode(errors="replace").strip()
+        return (_read(folder / OWNER_KEY) or b"").decode(errors="replace").strip()
     return ""
 
 

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import msgspec
 
-from slipway.client.admin_protocol import API, AdminProtocol, AdminTalk, Do, Done, read_json
+from slipway.client.admin_protocol import API, AdminProtocol, AdminTalk, perform, read_json
 from slipway.client.exchange import Exchange, Incoming
 from slipway.client.retry import Circumstances, converse
 from slipway.errors import Conflict, DeadlineExceeded, DigestMismatch, NotFound, SlipwayError, Unavailable
@@ -58,9 +58,9 @@ class _Upload:
         self._total = 0
 
     def talk(self, source: Path) -> AdminTalk[Artifact]:
-        local = yield from self._do(partial(find_files, source))
+        local = yield from perform(self._at, partial(find_files, source))
         told = partial(self._progress, "hashing")
-        files = yield from self._do(partial(hash_files, local, progress=told, cancelled=lambda: False))
+        files = yield from perform(self._at, partial(hash_files, local, progress=told, cancelled=lambda: False))
         artifact = yield from self._declare(files)
         for _ in range(ROUNDS):
             if not artifact.missing:
@@ -92,7 +92,7 @@ class _Upload:
         best, setbacks, is_resent = offset, 0, False
         while offset < file.size_bytes:
             self._progress("uploading", before + offset, self._total)
-            piece = yield from self._do(partial(read_piece, local, offset, self._piece_bytes))
+            piece = yield from perform(self._at, partial(read_piece, local, offset, self._piece_bytes))
             try:
                 offset = yield from self._put(file, offset, piece)
             except DigestMismatch:
@@ -145,16 +145,6 @@ class _Upload:
             return (yield from converse(exchange, self._protocol, at))
         finally:
             self._at.now = at.now
-
-    def _do(self, work: Callable[[], T]) -> AdminTalk[T]:
-        heard = yield Do(work)
-        self._at.now = heard.now
-        done = heard.outcome
-        assert isinstance(done, Done)
-        if done.error is not None:
-            raise done.error
-        result: T = done.value
-        return result
 
 
 def _read_offset(incoming: Incoming) -> int:

@@ -9,7 +9,7 @@ import msgspec
 
 from slipway.spec.deployment import DeploymentSpec
 from slipway.spec.places import LONGEST_SHOWN
-from slipway.spec.quantities import parse_bytes
+from slipway.spec.quantities import bytes_of
 from slipway.spec.scalars import meaning
 from slipway.spec.shapes import shapes_of
 from slipway.spec.writing import plain
@@ -43,7 +43,7 @@ def _struct(path: str, old: msgspec.Struct, new: msgspec.Struct) -> list[Change]
     found: list[Change] = []
     for shape in shapes_of(type(old)).values():
         one, other = getattr(old, shape.name), getattr(new, shape.name)
-        if shape.rule.form.startswith("size") and _bytes(one) == _bytes(other):
+        if shape.rule.form.startswith("size") and bytes_of(one) == bytes_of(other):
             continue
         found += _value(f"{path}.{shape.name}" if path else shape.name, one, other)
     return found
@@ -80,7 +80,3 @@ def _shown(value: Any) -> str:
     bare = isinstance(written, str) and written.isprintable() and not meaning(written)
     text = written if bare else json.dumps(written, ensure_ascii=not bare)
     return text if len(text) <= LONGEST_SHOWN else text[: LONGEST_SHOWN - 1] + "…"
-
-
-def _bytes(quantity: str) -> int:
-    return parse_bytes(quantity) if quantity else 0

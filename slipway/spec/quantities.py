@@ -53,6 +53,11 @@ def parse_bytes(text: str) -> int:
     return size
 
 
+def bytes_of(quantity: str) -> int:
+    """The same, and 0 for ''. Raises ValueError."""
+    return parse_bytes(quantity) if quantity else 0
+
+
 def format_bytes(size: int) -> str:
     """The shortest way to write exactly `size` bytes; `parse_bytes` reads it back. Raises ValueError below 1."""
     if size < 1:

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from slipway.spec.deployment import DeploymentSpec
-from slipway.spec.quantities import format_bytes, parse_bytes
+from slipway.spec.quantities import bytes_of, format_bytes, parse_bytes
 from slipway.spec.serve import Batching, CacheLimits, ModelSpec, QueueLimits, ReplicaSpec
 
 OF_VERSION = (
@@ -84,7 +84,7 @@ def model_spec(
         replicas=ReplicaSpec(
             count=replicas,
             threads=math.ceil(spec.replicas.cpus),
-            memory_bytes=_bytes(spec.replicas.memory),
+            memory_bytes=bytes_of(spec.replicas.memory),
             device=spec.replicas.device,
             hang_s=spec.health.hang_s,
             startup_s=spec.health.startup_s,
@@ -97,8 +97,8 @@ def model_spec(
             max_delay_s=spec.batching.max_delay_ms / 1000,
             slo_s=spec.batching.slo_ms / 1000,
         ),
-        queue=QueueLimits(rows=spec.queue.rows, bytes=_bytes(spec.queue.memory)),
-        cache=CacheLimits(bytes=_bytes(spec.cache.memory), ttl_s=spec.cache.ttl_s),
+        queue=QueueLimits(rows=spec.queue.rows, bytes=bytes_of(spec.queue.memory)),
+        cache=CacheLimits(bytes=bytes_of(spec.cache.memory), ttl_s=spec.cache.ttl_s),
         idempotent=spec.idempotent,
         trust_pickle=spec.sandbox.trust_pickle,
         options=dict(spec.options),
@@ -119,10 +119,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return [_plain(inner) for inner in value]
     return value
-
-
-def _bytes(quantity: str) -> int:
-    return parse_bytes(quantity) if quantity else 0
 
 
 def _one_form(quantity: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -13,26 +14,11 @@ import msgspec
 
 from slipway.auth.keys import new_owner_key
 from slipway.errors import SetupError
+from slipway.spec.data_folder import LOCK, OWNER_KEY, SERVER, ServerFile, read_server_file
 from slipway.spec.resources import Addresses
 from slipway.spec.serve import Tls
 
-LOCK, SERVER, OWNER_KEY = "lock", "server.json", "admin.key"
 OWNER_PREFIX = "sw_owner_"
-
-
-class ServerFile(msgspec.Struct):
-    """`server.json`: where the server that runs on this directory is found. `certificate`: the PEM file with what its
-    doors show, '' where they speak plainly; whoever reads it here need not believe anybody else. `client_certificate`:
-    whether a caller has to show one."""
-
-    pid: int
-    http: str
-    grpc: str
-    admin: str
-    started_at: float
-    version: str
-    certificate: str = ""
-    client_certificate: bool = False
 
 
 class DataFolder:
@@ -68,10 +54,16 @@ class DataFolder:
 
     def publish(self, addresses: Addresses, *, version: str, tls: Tls | None = None) -> None:
         """Say where this server is found. Raises SetupError."""
-        found = ServerFile(os.getpid(), addresses.http, addresses.grpc, addresses.admin, time.time(), version)
-        if tls is not None:
-            found.certificate = str(Path(tls.certificate).absolute())
-            found.client_certificate = tls.client == "required"
+        found = ServerFile(
+            pid=os.getpid(),
+            http=addresses.http,
+            grpc=addresses.grpc,
+            admin=addresses.admin,
+            started_at=time.time(),
+            version=version,
+            certificate="" if tls is None else str(Path(tls.certificate).absolute()),
+            client_certificate=tls is not None and tls.client == "required",
+        )
         self._write(SERVER, msgspec.json.format(msgspec.json.encode(found)).decode() + "\n")
 
     def release(self) -> None:
@@ -109,8 +101,8 @@ class DataFolder:
             raise SetupError(f"{self.path / name} cannot be written: {error.strerror}") from error
 
     def _holder(self) -> str:
-        try:
-            found = msgspec.json.decode((self.path / SERVER).read_bytes(), type=ServerFile)
-        except (OSError, msgspec.MsgspecError):
-            return "another server"
-        return f"the server with process {found.pid}"
+        with contextlib.suppress(SetupError):
+            found = read_server_file(self.path)
+            if found is not None:
+                return f"the server with process {found.pid}"
+        return "another server"

@@ -124,8 +124,8 @@ def test_what_cannot_be_is_said_before_anything_is_sent(kind: Any, scheme: str, 
     for options, words in (
         ({"key": "k", "user": BOB}, "one credential"),
         ({"key": "k", "headers": {"Authorization": "x"}}, "one credential"),
-        ({"key": "two words"}, "not an API key"),
-        ({"key": "line\nbreak"}, "not an API key"),
+        ({"key": "two words"}, "the key holds"),
+        ({"key": "line\nbreak"}, "the key holds"),
         ({"user": ("a:b", "c")}, "no user's name"),
         ({"certificate": missing}, "https:// and grpcs:// only"),
     ):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 
+from slipway.auth.credentials import MAX_USER_CHARS
 from slipway.auth.keys import new_key, prefix
 from slipway.auth.passwords import hash_password
 from slipway.auth.scopes import parse_scope
@@ -18,7 +19,7 @@ from slipway.store.records import KeyRecord, SecretRecord, UserRecord
 from slipway.store.secrets import seal
 
 MOST_SECRET_BYTES = 64 * 1024
-_USER = re.compile(r"[^\x00-\x1f\x7f:]{1,128}\Z")
+_USER = re.compile(rf"[^\x00-\x1f\x7f:]{{1,{MAX_USER_CHARS}}}\Z")
 
 
 class CredentialCommands(Office):
@@ -80,7 +81,7 @@ class CredentialCommands(Office):
         """Add one, or give another password and other scopes."""
         await self._may_change()
         if not _USER.match(name):
-            raise InvalidSpec("a user's name has 1 to 128 characters, no ':' and no control characters")
+            raise InvalidSpec(f"a user's name has 1 to {MAX_USER_CHARS} characters, no ':' and no control characters")
         _check_scopes(scopes)
         hashed = await asyncio.to_thread(hash_password, password)
         record = await self._ledger.write(
