@@ -71,9 +71,11 @@ def find_server(
     if user:
         if key:
             raise SetupError("give a key, or a user with a password, not both")
-        return msgspec.structs.replace(found, key="", user=user, password=password)
-    chosen = key or around.get("SLIPWAY_KEY", "") or remembered
-    return msgspec.structs.replace(found, key=chosen)
+        chosen = msgspec.structs.replace(found, key="", user=user, password=password)
+    else:
+        chosen = msgspec.structs.replace(found, key=key or around.get("SLIPWAY_KEY", "") or remembered)
+    chosen.headers()  # what no header can carry is said here
+    return chosen
 
 
 def _find(server: str, data_dir: str, around: Mapping[str, str]) -> tuple[Login, str]:
