@@ -12,6 +12,7 @@ from typing import Protocol
 from slipway import __version__
 from slipway.clock import Clock
 from slipway.errors import SlipwayError
+from slipway.launchers.courtesy import Courtesy
 from slipway.launchers.launcher import Launcher
 from slipway.spec.access import Access
 from slipway.spec.hosts import is_loopback
@@ -20,7 +21,6 @@ from slipway.spec.serve import Doors, ModelSpec, ServerSpec
 from slipway.spec.server import ServerConfig
 from slipway.supervisor.controller import Controller, begin_of
 from slipway.supervisor.cores import usable_cores
-from slipway.supervisor.courtesy import may_move_forward
 from slipway.supervisor.data import DataFolder
 from slipway.supervisor.folder import RuntimeFolder
 from slipway.supervisor.gateways import Gateway, Gateways
@@ -128,7 +128,7 @@ class House:
     def _version_maker(
         self, folder: RuntimeFolder, launcher: Launcher, clock: Clock
     ) -> Callable[[ModelSpec, int, bool], Version]:
-        cores, courteous = usable_cores(), may_move_forward()
+        cores, courtesy = usable_cores(), Courtesy()
         gate = StartGate(places=max(4, 2 * cores))
 
         def make(model: ModelSpec, generation: int, behind: bool) -> Version:
@@ -143,7 +143,8 @@ class House:
                 output=self._output,
                 reserved=self._remembers,  # a deployment says in its spec what it needs
                 gate=gate,
-                behind=behind and courteous,
+                behind=behind,
+                courtesy=courtesy,
                 changed=self._changed,
             )
 

@@ -118,6 +118,8 @@ class Repository:
             load_ = shelf.current
             if load_ is None or shelf.going:
                 continue
+            if shelf.tried:
+                load_.come_forward()
             if not load_.complete_once:
                 shelf.trouble = shelf.trouble or load_.verdict()
             if not shelf.tried and not shelf.trying and load_.complete_once and now >= shelf.try_at:
@@ -175,7 +177,7 @@ class Repository:
         await self._told()
         for replica in surplus:
             await replica.rest()
-            replica.post.retire()
+            replica.retire()
 
     async def _end(self, shelf: Shelf) -> None:
         for load in list(shelf.leaving):

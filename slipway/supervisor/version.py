@@ -15,10 +15,10 @@ import msgspec
 from slipway.clock import Clock
 from slipway.errors import LoadFailure, SlipwayError, every_error
 from slipway.infer.runtime import ReplicaFacts
+from slipway.launchers.courtesy import Courtesy
 from slipway.launchers.launcher import ChildPlan, Launcher
 from slipway.spec.serve import ModelSpec
 from slipway.supervisor.cores import share_of_cores
-from slipway.supervisor.courtesy import come_forward, step_back
 from slipway.supervisor.folder import RuntimeFolder
 from slipway.supervisor.place import READY, Ending, Limits, Place
 from slipway.supervisor.post import Post, StartGate
@@ -27,6 +27,9 @@ from slipway.wire.messages import Beat, BeginWorker, ControlMessage, Ready, Repl
 WORKER_MODULE = "slipway.worker"
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 """Read by numeric libraries when they are imported, which is before a worker hears what it should load."""
+PATIENCE = {"OPENBLAS_THREAD_TIMEOUT": "16"}
+"""How long the idle threads of OpenBLAS, which every import of numpy starts, keep a core busy before they sleep: 2 to
+the power of this many cycles, some 20 µs. Its own 2^26, some 20 ms, is time that others on the machine have to wait."""
 
 KILLED_OFTEN = 3
 """So many processes in a row that end while they load are the model's doing."""
@@ -55,11 +58,13 @@ class Replica:
         reserved: bool,
         gate: StartGate,
         behind: bool,
+        courtesy: Courtesy,
         changed: Callable[[], None],
     ) -> None:
         self.index = index
         self._reserved = reserved
         self._behind = behind
+        self._courtesy = courtesy
         self._stepped_back = False
         self.spec = spec
         self.threads = threads
@@ -110,7 +115,8 @@ class Replica:
         self._token = secrets.token_hex(16)
         self._past_cpu_s += self.beat.cpu_s
         self.beat, self.facts, self.load = Beat(busy_s=0.0, batches=0, rss_bytes=0, cpu_s=0.0), None, 0.0
-        threads = {name: str(self.threads) for name in THREAD_VARIABLES if name not in os.environ}
+        threads = PATIENCE | {name: str(self.threads) for name in THREAD_VARIABLES}
+        threads = {name: value for name, value in threads.items() if name not in os.environ}
         given, shut = self.spec.environment, self.spec.replicas.sandbox
         # PYTHONPATH, LD_PRELOAD and their like run code before a sandbox can shut: into one, variables come afterwards.
         early = {name: value for name, value in given.items() if not shut or name in THREAD_VARIABLES}
@@ -126,7 +132,7 @@ class Replica:
     def _begin(self, generation: int) -> ControlMessage:
         self._stepped_back = self._behind and not self.post.place.restarts
         if self._stepped_back:
-            step_back(self.post.pid)
+            self._courtesy.step_back(self.post.pid)
         as_json, level = self._logs
         return BeginWorker(
             spec=self.spec if self.spec.replicas.sandbox else msgspec.structs.replace(self.spec, environment={}),
@@ -142,8 +148,6 @@ class Replica:
     def _heard(self, message: ControlMessage) -> None:
         if isinstance(message, Ready):
             self.facts = message.facts
-            if self._stepped_back:
-                come_forward(self.post.pid)
         elif isinstance(message, Beat):
             idle = message.busy_s == 0.0 and message.batches == self.beat.batches
             self.quiet_beats = self.quiet_beats + 1 if idle else 0
@@ -152,6 +156,17 @@ class Replica:
             self.load = max(0.0, min(1.0, computed_s / max(now - self._beat_at, 0.001)))
             self.beat, self._beat_at = message, now
             self.post.place.beat(busy_s=message.busy_s, rss_bytes=message.rss_bytes)
+
+    def come_forward(self) -> None:
+        """From here on it serves like any other."""
+        if self._stepped_back and self.ready:
+            self._stepped_back = False
+            self._courtesy.come_forward(self.post.pid)
+
+    def retire(self) -> None:
+        """End it for good. To return much memory is work too, and nobody waits for it."""
+        self._courtesy.step_back(self.post.pid)
+        self.post.retire()
 
     async def rest(self) -> None:
         """Wait until it, which gets no more work, has nothing left to compute; not for ever."""
@@ -182,6 +197,7 @@ class Version:
         reserved: bool,
         gate: StartGate,
         behind: bool,
+        courtesy: Courtesy,
         changed: Callable[[], None],
     ) -> None:
         self.spec = spec
@@ -205,6 +221,7 @@ class Version:
                 reserved=reserved,
                 gate=gate,
                 behind=behind,
+                courtesy=courtesy,
                 changed=self._replica_changed,
             )
 
@@ -240,13 +257,18 @@ class Version:
             replica.remove_scratch()
             self.surplus.remove(replica)
 
+    def come_forward(self) -> None:
+        """What loaded behind the others has been tried, and may have traffic."""
+        for replica in self.replicas:
+            replica.come_forward()
+
     async def rest(self) -> None:
         """Wait until the replicas, which get no more work, have nothing left to compute; not for ever."""
         await asyncio.gather(*(replica.rest() for replica in self.replicas))
 
     def retire(self) -> None:
         for replica in self._all():
-            replica.post.retire()
+            replica.retire()
 
     def kill(self) -> None:
         for replica in self._all():

@@ -349,6 +349,7 @@ def test_what_is_secret_reaches_the_worker_and_no_gateway() -> None:
         worker = play.worker("v1")
         assert play.stage.begin(worker).spec.environment == {"TOKEN": "hush"}
         assert "TOKEN" not in worker.plan.environment  # which /proc shows for as long as it lives
+        assert worker.plan.environment["OPENBLAS_THREAD_TIMEOUT"] == "16"  # its idle threads leave the cores to others
         (gateway,) = play.stage.children("gateway")
         said: list[ControlMessage] = [*play.stage.heard(gateway), play.stage.seen()]
         assert not any(b"hush" in msgspec.msgpack.encode(message) for message in said)
