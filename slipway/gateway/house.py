@@ -15,6 +15,7 @@ from slipway.gateway.numbers import snapshot
 from slipway.gateway.probe import probe
 from slipway.gateway.service import GatewayService
 from slipway.launchers.launcher import EXIT_ORPHANED, EXIT_SETUP_FAILED
+from slipway.launchers.memory import Memory
 from slipway.spec.access import Access
 from slipway.transports.http.server import HttpDoor, open_http_door
 from slipway.transports.http.v2 import OpenInference
@@ -50,6 +51,7 @@ class Gateway:
         self._line: SupervisorLine | None = None
         self._errands: set[asyncio.Task[None]] = set()
         self._package_version = package_version("slipway")
+        self._memory = Memory()
         self._guard = AccessGuard(limits_folder=begin.limits_folder)
         self.service = GatewayService(
             version=self._package_version,
@@ -137,7 +139,7 @@ class Gateway:
             self._guard.apply(message)
         elif isinstance(message, SnapshotRequest):
             connections = {"http": len(self._http.connections)} if self._http else {}
-            self._say(snapshot(message.number, self.service, connections))
+            self._say(snapshot(message.number, self.service, connections, self._memory))
         elif isinstance(message, RepositoryChanged):
             self.service.changed(message)
         elif isinstance(message, Probe):

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from slipway.engine.engine import Engine
 from slipway.gateway.service import GatewayService
 from slipway.gateway.version import Version
-from slipway.launchers.memory import resident_bytes
+from slipway.launchers.memory import Memory
 from slipway.monitor import metrics
 from slipway.monitor.histogram import Histogram
 from slipway.wire.messages import Series, Snapshot
 
 
-def snapshot(number: int, service: GatewayService, connections: dict[str, int]) -> Snapshot:
+def snapshot(number: int, service: GatewayService, connections: dict[str, int], memory: Memory) -> Snapshot:
     """Everything since this gateway started; `number` is the question's."""
     series: list[Series] = []
     for version in service.versions():
@@ -29,7 +29,7 @@ def snapshot(number: int, service: GatewayService, connections: dict[str, int]) 
         series,
         service.statistics(),
         cpu_s=time.process_time(),
-        rss_bytes=resident_bytes(),
+        rss_bytes=memory.resident_bytes(),
     )
 
 

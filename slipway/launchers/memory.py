@@ -17,7 +17,7 @@ def resident_bytes() -> int:
 
 
 class Memory:
-    """For a worker: from a file that is opened once, before the sandbox shuts, so that each look costs one read."""
+    """For who looks often, or behind a sandbox: from a file that is opened once, so that each look costs one read."""
 
     def __init__(self) -> None:
         self._statm = os.open(STATM, os.O_RDONLY | os.O_CLOEXEC)

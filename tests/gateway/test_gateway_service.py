@@ -14,6 +14,7 @@ from slipway.infer.request import Request, Response
 from slipway.infer.runtime import ReplicaFacts
 from slipway.infer.signature import Signature, TensorSpec
 from slipway.infer.tensor import Tensor
+from slipway.launchers.memory import Memory
 from slipway.spec.serve import CacheLimits, ModelSpec
 from slipway.testing.loop import FakeLoop
 from slipway.testing.replica import StubReplica
@@ -62,7 +63,7 @@ class House:
         return outcomes
 
     def numbers(self) -> dict[tuple[str, tuple[str, ...]], float]:
-        return {(one.name, one.labels): one.value for one in snapshot(1, self.service, {}).series}
+        return {(one.name, one.labels): one.value for one in snapshot(1, self.service, {}, Memory()).series}
 
 
 @pytest.fixture
