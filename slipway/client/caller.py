@@ -74,12 +74,16 @@ class Caller:
 
     def wait_ready(self, model: str, version: str, now: float, timeout_s: float) -> Talk[None]:
         at = self._begin(now, timeout_s, ONCE)
+        what = f"model {model!r}" if model else "the server"
+        late = f"{what} at {self._url} is not ready after {timeout_s:g} s"
         while True:
-            if (yield from self._yes_or_no(self._protocol.ready(model, version), at)):
-                return
+            try:
+                if (yield from self._yes_or_no(self._protocol.ready(model, version), at)):
+                    return
+            except DeadlineExceeded:  # time was up in the midst of asking
+                raise DeadlineExceeded(late) from None
             if at.now + POLL_S >= at.deadline:
-                what = f"model {model!r}" if model else "the server"
-                raise DeadlineExceeded(f"{what} at {self._url} is not ready after {timeout_s:g} s")
+                raise DeadlineExceeded(late)
             at.now = (yield Pause(POLL_S)).now
 
     def server_metadata(self, now: float, timeout_s: float | None) -> Talk[ServerMetadata]:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from slipway.client import Retry
-from slipway.errors import InvalidOutput, NotFound, Overloaded, SlipwayError, Unavailable
+from slipway.errors import DeadlineExceeded, InvalidOutput, NotFound, Overloaded, SlipwayError, Unavailable
 
 METADATA = (
     b'{"name":"m","versions":["1"],"platform":"other","inputs":[{"name":"x","datatype":"FP32","shape":[-1,2]}],'
@@ -181,3 +181,10 @@ def test_a_model_that_changed_is_looked_at_again(kind: Any) -> None:
             client.predict("m", [[1, 2]])
         client.predict("m", [[1, 2, 3]])
     assert b'"name":"z"' in came[3]
+
+
+def test_waiting_for_a_server_that_says_nothing_ends_in_time_and_says_for_what(kind: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with kind(url) as client, pytest.raises(DeadlineExceeded, match=r"the server at .* is not ready after 0\.2 s"):
+            client.wait_ready(timeout_s=0.2)
