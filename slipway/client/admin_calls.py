@@ -148,37 +148,44 @@ class AdminCalls:
         """A new API key; its `secret` is in this answer and never again. `expires_in_s` None: it never expires."""
         return self.send("POST", "/keys", Key, {"name": name, "scopes": list(scopes), "expires_in_s": expires_in_s})
 
-    def rotate_key(self, key_id: str, *, overlap_s: float = 86_400.0) -> AdminTalk[Key]:
+    def rotate_key(
+        self, key_id: str, *, overlap_s: float = 86_400.0, expected_revision: int | None = None
+    ) -> AdminTalk[Key]:
         """A new key with the name and scopes of this one, which works for `overlap_s` seconds more."""
-        return self.send("POST", f"/keys/{part('key', key_id)}/rotate", Key, {"overlap_s": overlap_s})
+        path = f"/keys/{part('key', key_id)}/rotate"
+        return self.send("POST", path, Key, {"overlap_s": overlap_s}, expected_revision=expected_revision)
 
-    def revoke_key(self, key_id: str) -> AdminTalk[Key]:
+    def revoke_key(self, key_id: str, *, expected_revision: int | None = None) -> AdminTalk[Key]:
         """It opens nothing any more, at once."""
-        return self.send("DELETE", f"/keys/{part('key', key_id)}", Key)
+        return self.send("DELETE", f"/keys/{part('key', key_id)}", Key, expected_revision=expected_revision)
 
     def users(self) -> AdminTalk[list[User]]:
         """Of basic auth."""
         return self.pages("/users", User)
 
-    def put_user(self, name: str, *, password: str, scopes: Sequence[str]) -> AdminTalk[User]:
+    def put_user(
+        self, name: str, *, password: str, scopes: Sequence[str], expected_revision: int | None = None
+    ) -> AdminTalk[User]:
         """Make or change a user of basic auth."""
-        return self.send("PUT", f"/users/{part('user', name)}", User, {"password": password, "scopes": list(scopes)})
+        body = {"password": password, "scopes": list(scopes)}
+        return self.send("PUT", f"/users/{part('user', name)}", User, body, expected_revision=expected_revision)
 
-    def delete_user(self, name: str) -> AdminTalk[None]:
+    def delete_user(self, name: str, *, expected_revision: int | None = None) -> AdminTalk[None]:
         """Nobody comes in by this name any more, at once."""
-        return self._remove(f"/users/{part('user', name)}")
+        return self._remove(f"/users/{part('user', name)}", expected_revision)
 
     def secrets(self) -> AdminTalk[list[Secret]]:
         """Their names and who uses them; values are never told."""
         return self.pages("/secrets", Secret)
 
-    def put_secret(self, name: str, value: str) -> AdminTalk[Secret]:
+    def put_secret(self, name: str, value: str, *, expected_revision: int | None = None) -> AdminTalk[Secret]:
         """Deployments read it when their next replica starts."""
-        return self.send("PUT", f"/secrets/{part('secret', name)}", Secret, {"value": value})
+        path = f"/secrets/{part('secret', name)}"
+        return self.send("PUT", path, Secret, {"value": value}, expected_revision=expected_revision)
 
-    def delete_secret(self, name: str) -> AdminTalk[None]:
+    def delete_secret(self, name: str, *, expected_revision: int | None = None) -> AdminTalk[None]:
         """Raises Conflict, which names them, while deployments use it."""
-        return self._remove(f"/secrets/{part('secret', name)}")
+        return self._remove(f"/secrets/{part('secret', name)}", expected_revision)
 
     def audit(self, *, after: int = 0, limit: int = 100) -> AdminTalk[list[AuditEntry]]:
         """The first `limit` entries after number `after`; with `after` 0 the last `limit`. Oldest first."""
@@ -242,8 +249,8 @@ class AdminCalls:
         path = _deployment(name, f"/{action}")
         return self.send("POST", path, Deployment, {} if body is None else body, expected_revision=expected_revision)
 
-    def _remove(self, path: str) -> AdminTalk[None]:
-        return self.send("DELETE", path, type(None))
+    def _remove(self, path: str, expected_revision: int | None) -> AdminTalk[None]:
+        return self.send("DELETE", path, type(None), expected_revision=expected_revision)
 
 
 def _deployment(name: str, rest: str = "") -> str:

@@ -126,7 +126,8 @@ class AuditCheck:
 
 @dataclass(frozen=True, kw_only=True)
 class Key:
-    """An API key; `secret` is there once, in the answer that created or rotated it. `prefix` begins the key.
+    """An API key; `secret` is there once, in the answer that created or rotated it. `prefix` begins the key. `revision`
+    grows with each change that a person makes, of users and secrets too.
     `expires_at` None: never. `retires_at`: when the key that a rotation replaced stops to work."""
 
     id: str
@@ -139,6 +140,7 @@ class Key:
     last_used_at: float | None
     revoked_at: float | None
     retires_at: float | None = None
+    revision: int = 1
     secret: str = ""
 
 
@@ -151,6 +153,7 @@ class User:
     created_at: float
     created_by: str
     last_used_at: float | None
+    revision: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +165,7 @@ class Secret:
     updated_at: float
     updated_by: str
     used_by: list[str] = field(default_factory=list)
+    revision: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)

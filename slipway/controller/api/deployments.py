@@ -16,17 +16,15 @@ from slipway.controller.api.desk import Desk, Given, Who, reply
 from slipway.controller.api.names import Name, OneVersion
 from slipway.controller.api.operations import Operation
 from slipway.controller.api.pages import Cursor, Limit, page_of, read_number, write_cursor
-from slipway.controller.api.preconditions import ANY, etag, expected
-from slipway.controller.api.problems import with_headers
+from slipway.controller.api.preconditions import REVISION, as_expected, etag
 from slipway.controller.api.rules import Rule, sees
-from slipway.errors import InvalidSpec, NotFound, PreconditionFailed
+from slipway.errors import InvalidSpec, NotFound
 from slipway.spec.reading import spec_from_json
 from slipway.spec.resources import Deployment, Page, Replica, Revision, Version
 
 TAG = "deployments"
 ONE = "/api/v1/deployments/{name}"
 REFUSALS = (404, 409, 412, 422)
-REVISION = {"etag": "The revision, in quotes. As If-Match: change what you saw, or nothing."}
 EXAMPLE = {"spec": {"name": "iris", "model": "s3://models/iris.onnx", "replicas": {"min": 2}}}
 Label = Annotated[str, StringConstraints(pattern=r"^[^=]", max_length=8192)]
 Labels = Annotated[list[Label] | None, Query(description="`key=value`, or `key`; several must all hold.")]
@@ -143,23 +141,9 @@ class DeploymentHandlers:
     async def _expecting(
         self, request: Request, name: str, act: Callable[[int | None], Awaitable[Deployment]]
     ) -> Deployment:
-        """`act`, as If-Match and If-None-Match allow. A refusal has the present ETag in its head."""
-        wanted = expected(request.headers)
-        try:
-            if wanted.absent:
-                return await act(0)
-            if wanted.revisions is None:
-                return await act(None)
-            if len(wanted.revisions) == 1 and ANY not in wanted.revisions:
-                return await act(next(iter(wanted.revisions)))
-            present = await self._revision(name)
-            if present and (ANY in wanted.revisions or present in wanted.revisions):
-                return await act(present)
-            there = f"at revision {present}" if present else "not there"
-            raise PreconditionFailed(f"deployment {name!r} is {there}, which If-Match does not name")
-        except PreconditionFailed as error:
-            present = await self._revision(name)
-            raise with_headers(error, {"etag": etag(present)} if present else {}) from None
+        return await as_expected(
+            request.headers, f"deployment {name!r}", present=partial(self._revision, name), act=act
+        )
 
     async def _revision(self, name: str) -> int:
         try:

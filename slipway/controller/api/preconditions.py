@@ -1,16 +1,22 @@
 """ETag, If-Match and If-None-Match (RFC 9110, section 13): a change that knows what it changes, or is not made.
 
-A deployment's ETag is its revision: it says what was declared, and stays when only its state moves on.
+An ETag is a revision: it says what was declared, or set, and stays when only the state of a deployment moves on.
 """
 
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple, TypeVar
 
 from starlette.datastructures import Headers
 
-from slipway.errors import InvalidInput
+from slipway.controller.api.problems import with_headers
+from slipway.errors import InvalidInput, PreconditionFailed
+
+T = TypeVar("T")
+REVISION = {"etag": "The revision, in quotes. As If-Match: change what you saw, or nothing."}
+"""What operations say of the head of their answers."""
 
 ANY = -1
 # A revision without its quotes is understood too: nothing else could be meant.
@@ -51,3 +57,26 @@ def expected(headers: Headers) -> Expected:
         one[1] or one[2] or "" for part, one in zip(parts, found, strict=True) if one and not part.startswith("W/")
     ]
     return Expected(frozenset(int(text) for text in strong if re.fullmatch(r"[1-9][0-9]{0,15}", text)))
+
+
+async def as_expected(
+    headers: Headers, what: str, *, present: Callable[[], Awaitable[int]], act: Callable[[int | None], Awaitable[T]]
+) -> T:
+    """`act` with the revision that it may change, 0 for "must not exist", None for any, as If-Match and If-None-Match
+    say. `present`: the revision now, 0 for none. Raises PreconditionFailed, with the present ETag in its head."""
+    wanted = expected(headers)
+    try:
+        if wanted.absent:
+            return await act(0)
+        if wanted.revisions is None:
+            return await act(None)
+        if len(wanted.revisions) == 1 and ANY not in wanted.revisions:
+            return await act(next(iter(wanted.revisions)))
+        now = await present()
+        if now and (ANY in wanted.revisions or now in wanted.revisions):
+            return await act(now)
+        there = f"at revision {now}" if now else "not there"
+        raise PreconditionFailed(f"{what} is {there}, which If-Match does not name")
+    except PreconditionFailed as error:
+        now = await present()
+        raise with_headers(error, {"etag": etag(now)} if now else {}) from None

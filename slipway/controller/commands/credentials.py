@@ -44,7 +44,9 @@ class CredentialCommands(Office):
         await self._keeper.refresh()
         return key_of(added, secret=text)
 
-    async def rotate_key(self, key_id: str, *, overlap_s: float = 0.0, caller: Caller) -> Key:
+    async def rotate_key(
+        self, key_id: str, *, overlap_s: float = 0.0, expected_revision: int | None = None, caller: Caller
+    ) -> Key:
         """A new key with the name and scopes of the old, which works for `overlap_s` more seconds."""
         await self._may_change()
         if not 0 <= overlap_s <= 366 * 86_400:
@@ -56,19 +58,26 @@ class CredentialCommands(Office):
         words = f"the key {old.name!r} ({old.prefix}…) is {record.prefix}… now{ends}"
         added = await self._ledger.write(
             lambda store: store.rotate_key(
-                key_id, record=record, retires_at=now + overlap_s, now=now, actor=author(caller)
+                key_id,
+                record=record,
+                retires_at=now + overlap_s,
+                expected_revision=expected_revision,
+                now=now,
+                actor=author(caller),
             ),
             [Note("key.rotated", words, data={"overlap_s": overlap_s})],
         )
         await self._keeper.refresh()
         return key_of(added, secret=text)
 
-    async def revoke_key(self, key_id: str, *, caller: Caller) -> Key:
+    async def revoke_key(self, key_id: str, *, expected_revision: int | None = None, caller: Caller) -> Key:
         await self._may_change()
         old = await self._store.call(lambda store: store.key(key_id))
         words = f"the key {old.name!r} ({old.prefix}…) was revoked"
         record = await self._ledger.write(
-            lambda store: store.revoke_key(key_id, now=self._wall(), actor=author(caller)),
+            lambda store: store.revoke_key(
+                key_id, expected_revision=expected_revision, now=self._wall(), actor=author(caller)
+            ),
             [Note("key.revoked", words)] if old.revoked_at is None else [],
         )
         await self._keeper.refresh()
@@ -77,7 +86,9 @@ class CredentialCommands(Office):
     async def users(self) -> list[User]:
         return [user_of(record) for record in await self._store.call(lambda store: store.users())]
 
-    async def put_user(self, name: str, *, password: str, scopes: list[str], caller: Caller) -> User:
+    async def put_user(
+        self, name: str, *, password: str, scopes: list[str], expected_revision: int | None = None, caller: Caller
+    ) -> User:
         """Add one, or give another password and other scopes."""
         await self._may_change()
         if not _USER.match(name):
@@ -85,16 +96,25 @@ class CredentialCommands(Office):
         _check_scopes(scopes)
         hashed = await asyncio.to_thread(hash_password, password)
         record = await self._ledger.write(
-            lambda store: store.put_user(name, hash=hashed, scopes=scopes, now=self._wall(), actor=author(caller)),
+            lambda store: store.put_user(
+                name,
+                hash=hashed,
+                scopes=scopes,
+                expected_revision=expected_revision,
+                now=self._wall(),
+                actor=author(caller),
+            ),
             [Note("user.changed", f"the user {name!r} was set", data={"scopes": list(scopes)})],
         )
         await self._keeper.refresh()
         return user_of(record)
 
-    async def delete_user(self, name: str, *, caller: Caller) -> None:
+    async def delete_user(self, name: str, *, expected_revision: int | None = None, caller: Caller) -> None:
         await self._may_change()
         await self._ledger.write(
-            lambda store: store.delete_user(name, now=self._wall(), actor=author(caller)),
+            lambda store: store.delete_user(
+                name, expected_revision=expected_revision, now=self._wall(), actor=author(caller)
+            ),
             [Note("user.deleted", f"the user {name!r} was removed")],
         )
         await self._keeper.refresh()
@@ -103,7 +123,9 @@ class CredentialCommands(Office):
         records, uses = await self._store.call(lambda store: (store.secrets(), store.secret_uses()))
         return [secret_of(record, uses.get(record.name, [])) for record in records]
 
-    async def put_secret(self, name: str, *, value: str, caller: Caller) -> Secret:
+    async def put_secret(
+        self, name: str, *, value: str, expected_revision: int | None = None, caller: Caller
+    ) -> Secret:
         """Replicas that run keep the old value; those that start from now on get the new one."""
         await self._may_change()
         _check_name("secret", name)
@@ -113,18 +135,22 @@ class CredentialCommands(Office):
             )
         sealed = seal(self._specs.sealing_key, name, value)
         record = await self._ledger.write(
-            lambda store: store.put_secret(name, sealed=sealed, now=self._wall(), actor=author(caller)),
+            lambda store: store.put_secret(
+                name, sealed=sealed, expected_revision=expected_revision, now=self._wall(), actor=author(caller)
+            ),
             [Note("secret.changed", f"the secret {name!r} was set")],
         )
         await self._secrets_changed()
         uses = await self._store.call(lambda store: store.secret_uses())
         return secret_of(record, uses.get(name, []))
 
-    async def delete_secret(self, name: str, *, caller: Caller) -> None:
+    async def delete_secret(self, name: str, *, expected_revision: int | None = None, caller: Caller) -> None:
         """Raises Conflict naming the deployments that use it."""
         await self._may_change()
         await self._ledger.write(
-            lambda store: store.delete_secret(name, now=self._wall(), actor=author(caller)),
+            lambda store: store.delete_secret(
+                name, expected_revision=expected_revision, now=self._wall(), actor=author(caller)
+            ),
             [Note("secret.deleted", f"the secret {name!r} was deleted")],
         )
         await self._secrets_changed()
@@ -167,6 +193,7 @@ def key_of(record: KeyRecord, *, secret: str = "") -> Key:
         last_used_at=record.last_used_at,
         revoked_at=record.revoked_at,
         retires_at=record.retires_at,
+        revision=record.revision,
         secret=secret,
     )
 
@@ -178,6 +205,7 @@ def user_of(record: UserRecord) -> User:
         created_at=record.created_at,
         created_by=record.created_by,
         last_used_at=record.last_used_at,
+        revision=record.revision,
     )
 
 
@@ -188,6 +216,7 @@ def secret_of(record: SecretRecord, used_by: list[str]) -> Secret:
         updated_at=record.updated_at,
         updated_by=record.updated_by,
         used_by=used_by,
+        revision=record.revision,
     )
 
 

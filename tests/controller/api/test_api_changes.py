@@ -139,6 +139,42 @@ def test_nothing_matches_what_is_not_there(stand: Stand) -> None:
         assert "etag" not in answer.headers
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/v1/users/ann", {"password": "correct horse battery staple", "scopes": ["predict:iris"]}),
+        ("/api/v1/secrets/iris-token", {"value": "tell nobody"}),
+    ],
+)
+def test_users_and_secrets_are_changed_as_they_were_seen(stand: Stand, path: str, body: dict[str, Any]) -> None:
+    web = stand.web
+    missing = web.put(path, json=body, headers={"if-match": "*"})
+    assert (missing.status_code, "etag" in missing.headers) == (412, False)
+    made = web.put(path, json=body, headers={"if-none-match": "*"})
+    assert (made.status_code, made.headers["etag"], made.json()["revision"]) == (200, '"1"', 1)
+    assert web.put(path, json=body, headers={"if-none-match": "*"}).status_code == 412
+    answers = both_at_once(lambda _: web.put(path, json=body, headers={"if-match": '"1"'}), 3)
+    assert sorted(answer.status_code for answer in answers) == [200, 412, 412]
+    assert {answer.headers["etag"] for answer in answers} == {'"2"'}
+    listed = next(one for one in web.get(path.rpartition("/")[0]).json()["items"] if one["name"] in path)
+    assert listed["revision"] == 2
+    refused = web.delete(path, headers={"if-match": '"1"'})
+    assert (refused.status_code, refused.json()["code"], refused.headers["etag"]) == (412, "precondition_failed", '"2"')
+    assert web.delete(path, headers={"if-match": '"2"'}).status_code == 204
+
+
+def test_a_key_is_rotated_and_revoked_as_it_was_seen(stand: Stand) -> None:
+    web = stand.web
+    made = web.post("/api/v1/keys", json={"name": "seen", "scopes": ["predict:iris"]}).json()
+    path = f"/api/v1/keys/{made['id']}"
+    rotate = {"overlap_s": 60}
+    answers = both_at_once(lambda _: web.post(f"{path}/rotate", json=rotate, headers={"if-match": '"1"'}))
+    assert sorted(answer.status_code for answer in answers) == [201, 412]
+    refused = next(answer for answer in answers if answer.status_code == 412)
+    assert web.delete(path, headers={"if-match": '"1"'}).status_code == 412
+    assert web.delete(path, headers={"if-match": refused.headers["etag"]}).json()["revoked_at"] is not None
+
+
 def test_the_same_request_is_done_once(stand: Stand) -> None:
     body = {"name": "once", "scopes": ["deploy:iris"]}
     first = stand.web.post("/api/v1/keys", json=body, headers={"idempotency-key": "k-1"})
