@@ -8,7 +8,6 @@ import sys
 import uvloop
 
 from slipway.controller.house import House
-from slipway.launchers.courtesy import give_way
 from slipway.launchers.local import begin_child
 from slipway.logs import configure_logs
 from slipway.wire.control import ControlLine
@@ -17,7 +16,6 @@ from slipway.wire.messages import BeginController
 
 def main() -> int:
     control, listeners = begin_child()
-    give_way()
     begin = ControlLine(control).hear()
     if not isinstance(begin, BeginController):
         return 1

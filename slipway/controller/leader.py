@@ -81,7 +81,7 @@ class Leadership:
             return NotLeader(
                 f"this controller stands by and only reads; {where} leads: ask there", retry_after_s=EVERY_S
             )
-        why = "this controller has just begun, and reads the store; ask again in a moment"
+        why = "this controller is about to lead, and reads the store; ask again in a moment"
         return StoreUnavailable(why, retry_after_s=EVERY_S)
 
     def step_down(self) -> None:

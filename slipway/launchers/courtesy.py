@@ -1,4 +1,4 @@
-"""Work that should not cost those who serve their response times: a model on its way in or out, and the control plane.
+"""Work that should not cost those who serve their response times: a model on its way in or out.
 
 Three means. Such work is done on the last half of the cores, so that who serves finds another one free; a worker is
 moved there when it begins to load, by when the libraries that all workers have in common have counted the cores, and
@@ -89,12 +89,6 @@ def may_move_forward() -> bool:
         return False
     os.setpriority(os.PRIO_PROCESS, 0, before)
     return True
-
-
-def give_way() -> None:
-    """This thread, and those that it starts from now on, let everybody pass who wakes up, and stay aside."""
-    set_slice(LONG_SLICE_NS)
-    os.sched_setaffinity(0, last_half(os.sched_getaffinity(0)))
 
 
 def last_half(cores: Set[int]) -> Set[int]:

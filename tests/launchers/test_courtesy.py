@@ -16,7 +16,6 @@ from slipway.launchers.courtesy import (
     NICE,
     OWN_SLICE,
     Courtesy,
-    give_way,
     last_half,
     may_move_forward,
     set_slice,
@@ -78,22 +77,6 @@ def test_it_steps_back_and_comes_forward_also_with_threads_that_began_meanwhile(
         assert niceness(child.pid) == [ours] * 2
         assert slices(child.pid) == {own_slice}
         child.stdin.write("end\n")
-
-
-def test_giving_way_is_of_the_thread_that_does_and_keeps_its_priority() -> None:
-    seen: list[tuple[int, int]] = []
-
-    def other() -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 5)
-        give_way()
-        seen.append((slice_of(), os.getpriority(os.PRIO_PROCESS, threading.get_native_id())))
-
-    before = slice_of()
-    thread = threading.Thread(target=other)
-    thread.start()
-    thread.join()
-    assert seen == [(LONG_SLICE_NS if HAS_SLICES else before, 5)]
-    assert slice_of() == before
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from upping import Up, constant_model, eventually, upped
+from upping import Up, eventually, upped
 
 import slipway
 from slipway.launchers.courtesy import last_half
@@ -61,6 +61,3 @@ def test_who_loads_beside_others_stands_aside_until_it_serves(up: Up, tmp_path: 
         aside, _ = standing(up, "second")
         assert aside[0] == len(last_half(CORES))
         eventually(lambda: standing(up, "second")[1] == everything, "it has all the cores, and its priority again")
-        admin.deploy(constant_model(tmp_path / "m.onnx", 3), name="first", wait=True)
-    (controller,) = up.processes("controller")
-    assert set(controller.cpu_affinity()) == last_half(CORES)
