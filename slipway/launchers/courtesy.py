@@ -57,16 +57,18 @@ class Courtesy:
         self.lowers = may_move_forward()
 
     def step_back(self, pid: int) -> None:
-        """Call it as soon as the process is there: the threads that it starts later begin where it stands."""
-        self._set_all(pid, NICE, LONG_SLICE_NS)
+        """When it begins to load, and to end: the threads that it starts later begin where it stands."""
+        self._set_all(pid, NICE, LONG_SLICE_NS, aside=True)
 
     def come_forward(self, pid: int) -> None:
-        """All its threads: libraries start theirs while they load, and Linux keeps the values for each."""
-        self._set_all(pid, 0, OWN_SLICE)
+        """All its threads: libraries start theirs while they load, and Linux keeps the values for each. A core that
+        the model chose itself stays chosen."""
+        self._set_all(pid, 0, OWN_SLICE, aside=False)
 
-    def _set_all(self, pid: int, nice: int, slice_ns: int) -> None:
+    def _set_all(self, pid: int, nice: int, slice_ns: int, *, aside: bool) -> None:
         ours = os.getpriority(os.PRIO_PROCESS, 0)
-        there, aside = os.sched_getaffinity(0), last_half(os.sched_getaffinity(0))
+        every = os.sched_getaffinity(0)
+        half = last_half(every)
         with contextlib.suppress(OSError):  # it is gone already
             for entry in Path(f"/proc/{pid}/task").iterdir():
                 thread = int(entry.name)
@@ -74,10 +76,10 @@ class Courtesy:
                     if self.lowers:
                         os.setpriority(os.PRIO_PROCESS, thread, ours + nice)
                     set_slice(slice_ns, thread)
-                    if slice_ns == LONG_SLICE_NS:
-                        os.sched_setaffinity(thread, aside)
-                    elif os.sched_getaffinity(thread) == aside:  # and not what the model chose itself
-                        os.sched_setaffinity(thread, there)
+                    if aside:
+                        os.sched_setaffinity(thread, half)
+                    elif os.sched_getaffinity(thread) == half:
+                        os.sched_setaffinity(thread, every)
 
 
 def may_move_forward() -> bool:

@@ -29,7 +29,7 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
 """Read by numeric libraries when they are imported, which is before a worker hears what it should load."""
 PATIENCE = {"OPENBLAS_THREAD_TIMEOUT": "16"}
 """How long the idle threads of OpenBLAS, which every import of numpy starts, keep a core busy before they sleep: 2 to
-the power of this many cycles, some 20 µs. Its own 2^26, some 20 ms, is time that others on the machine have to wait."""
+the power of this many cycles. With its own 26 each start of a worker took a tenth of a second from those who serve."""
 
 KILLED_OFTEN = 3
 """So many processes in a row that end while they load are the model's doing."""

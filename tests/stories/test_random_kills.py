@@ -62,7 +62,7 @@ class Asker(threading.Thread):
                     while door == self._up.http and not self._over.is_set():
                         self._ask(client)
             except SlipwayError:
-                pass  # its door is gone for the moment
+                time.sleep(0.01)  # its door is gone for the moment
 
     def _ask(self, client: slipway.Client) -> None:
         for name in NAMES:
