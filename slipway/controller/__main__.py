@@ -8,6 +8,7 @@ import sys
 import uvloop
 
 from slipway.controller.house import House
+from slipway.launchers.courtesy import stand_aside
 from slipway.launchers.local import begin_child
 from slipway.logs import configure_logs
 from slipway.wire.control import ControlLine
@@ -16,6 +17,7 @@ from slipway.wire.messages import BeginController
 
 def main() -> int:
     control, listeners = begin_child()
+    stand_aside()
     begin = ControlLine(control).hear()
     if not isinstance(begin, BeginController):
         return 1

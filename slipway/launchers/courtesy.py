@@ -1,4 +1,4 @@
-"""Work that should not cost those who serve their response times: a model on its way in or out.
+"""Work that should not cost those who serve their response times: a model on its way in or out, and the control plane.
 
 Three means. Such work is done on the last half of the cores, so that who serves finds another one free; a worker is
 moved there when it begins to load, by when the libraries that all workers have in common have counted the cores, and
@@ -24,7 +24,9 @@ NICE = 10
 """About a tenth of a core against each process that serves, where there is not enough for all: it gets ready later, and
 still gets ready."""
 LONG_SLICE_NS = 100_000_000
-"""The longest that Linux takes."""
+"""The longest that Linux takes: for who loads."""
+MIDDLE_SLICE_NS = 10_000_000
+"""For who decides: lets pass who serves, and is let pass by who loads."""
 OWN_SLICE = 0
 """The system's, some milliseconds."""
 
@@ -91,6 +93,13 @@ def may_move_forward() -> bool:
         return False
     os.setpriority(os.PRIO_PROCESS, 0, before)
     return True
+
+
+def stand_aside() -> None:
+    """For the control plane: this thread, and those that it starts from now on, decide on the last half of the cores
+    and let pass who serves. Their priority stays."""
+    set_slice(MIDDLE_SLICE_NS)
+    os.sched_setaffinity(0, last_half(os.sched_getaffinity(0)))
 
 
 def last_half(cores: Set[int]) -> Set[int]:

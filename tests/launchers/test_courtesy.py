@@ -13,6 +13,7 @@ import pytest
 
 from slipway.launchers.courtesy import (
     LONG_SLICE_NS,
+    MIDDLE_SLICE_NS,
     NICE,
     OWN_SLICE,
     Courtesy,
@@ -20,6 +21,7 @@ from slipway.launchers.courtesy import (
     may_move_forward,
     set_slice,
     slice_of,
+    stand_aside,
 )
 
 PROGRAM = """
@@ -77,6 +79,28 @@ def test_it_steps_back_and_comes_forward_also_with_threads_that_began_meanwhile(
         assert niceness(child.pid) == [ours] * 2
         assert slices(child.pid) == {own_slice}
         child.stdin.write("end\n")
+
+
+def test_standing_aside_is_of_the_thread_that_does_and_of_those_it_starts_and_keeps_the_priority() -> None:
+    seen: list[tuple[int, set[int], int]] = []
+
+    def look() -> None:
+        seen.append((slice_of(), os.sched_getaffinity(0), os.getpriority(os.PRIO_PROCESS, threading.get_native_id())))
+
+    def other() -> None:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 5)
+        stand_aside()
+        look()
+        later = threading.Thread(target=look)
+        later.start()
+        later.join()
+
+    before, all_cores = slice_of(), os.sched_getaffinity(0)
+    thread = threading.Thread(target=other)
+    thread.start()
+    thread.join()
+    assert seen == [(MIDDLE_SLICE_NS if HAS_SLICES else before, last_half(all_cores), 5)] * 2
+    assert (slice_of(), os.sched_getaffinity(0)) == (before, all_cores)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from upping import Up, eventually, upped
+from upping import Up, constant_model, eventually, upped
 
 import slipway
 from slipway.launchers.courtesy import last_half
@@ -61,3 +61,13 @@ def test_who_loads_beside_others_stands_aside_until_it_serves(up: Up, tmp_path: 
         aside, _ = standing(up, "second")
         assert aside[0] == len(last_half(CORES))
         eventually(lambda: standing(up, "second")[1] == everything, "it has all the cores, and its priority again")
+
+
+def test_who_decides_stands_aside_of_who_serves(up: Up, tmp_path: Path) -> None:
+    with up.admin() as admin:
+        admin.deploy(constant_model(tmp_path / "m.onnx", 3), name="m", wait=True)
+    assert {tuple(controller.cpu_affinity()) for controller in up.processes("controller")} == {
+        tuple(sorted(last_half(CORES)))
+    }
+    for kind in ("gateway", "worker"):
+        assert {tuple(process.cpu_affinity()) for process in up.processes(kind)} == {tuple(sorted(CORES))}, kind
