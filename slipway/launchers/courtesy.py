@@ -1,12 +1,12 @@
 """Work that should not cost those who serve their response times: a model on its way in or out, and the control plane.
 
 Three means. Such work is done on the last half of the cores, so that who serves finds another one free; a worker is
-moved there when it begins to load, by when the libraries that all workers have in common have counted the cores, and
-back again. A long slice gives way: under EEVDF, Linux's scheduler since 6.6, who wakes up and asks for a shorter turn
-than the one that runs gets the core at once, if it has not had its share already, and not at the next tick of the clock
-up to 4 ms later; over a while each has its share all the same. That takes no right, and Linux before 6.12 ignores it
-(`sched_runtime` of sched_setattr(2), and PREEMPT_SHORT in kernel/sched/features.h). And niceness gives up most of the
-share. Only root may raise a priority again, so only root lowers one that has to come back.
+moved there as soon as it is born, and back again when it serves. A long slice gives way: under EEVDF, Linux's scheduler
+since 6.6, who wakes up and asks for a shorter turn than the one that runs gets the core at once, if it has not had its
+share already, and not at the next tick of the clock up to 4 ms later; over a while each has its share all the same.
+That takes no right, and Linux before 6.12 ignores it (`sched_runtime` of sched_setattr(2), and PREEMPT_SHORT in
+kernel/sched/features.h). And niceness gives up most of the share. Only root may raise a priority again, so only root
+lowers one that has to come back.
 
 The supervisor moves a worker back and forward again, since the worker itself gives up every right before it loads.
 """
@@ -53,13 +53,15 @@ class _Attributes(ctypes.Structure):
 
 
 class Courtesy:
-    """`lowers`: processes that step back get a lower priority too, since this one may raise it again."""
+    """`lowers`: processes that step back get a lower priority too, since this one may raise it again. Made before this
+    process stands aside itself: who comes forward has the cores that there were then."""
 
     def __init__(self) -> None:
         self.lowers = may_move_forward()
+        self._every = os.sched_getaffinity(0)
 
     def step_back(self, pid: int) -> None:
-        """When it begins to load, and to end: the threads that it starts later begin where it stands."""
+        """When it is born, to load, and when it ends: the threads that it starts later begin where it stands."""
         self._set_all(pid, NICE, LONG_SLICE_NS, aside=True)
 
     def come_forward(self, pid: int) -> None:
@@ -69,8 +71,7 @@ class Courtesy:
 
     def _set_all(self, pid: int, nice: int, slice_ns: int, *, aside: bool) -> None:
         ours = os.getpriority(os.PRIO_PROCESS, 0)
-        every = os.sched_getaffinity(0)
-        half = last_half(every)
+        half = last_half(self._every)
         with contextlib.suppress(OSError):  # it is gone already
             for entry in Path(f"/proc/{pid}/task").iterdir():
                 thread = int(entry.name)
@@ -81,7 +82,7 @@ class Courtesy:
                     if aside:
                         os.sched_setaffinity(thread, half)
                     elif os.sched_getaffinity(thread) == half:
-                        os.sched_setaffinity(thread, every)
+                        os.sched_setaffinity(thread, self._every)
 
 
 def may_move_forward() -> bool:
@@ -96,10 +97,11 @@ def may_move_forward() -> bool:
 
 
 def stand_aside() -> None:
-    """For the control plane: this thread, and those that it starts from now on, decide on the last half of the cores
-    and let pass who serves. Their priority stays."""
+    """For the control plane: this thread, and what it starts from now on, decides on the last half of the cores and
+    lets pass who serves. Its priority stays."""
     set_slice(MIDDLE_SLICE_NS)
-    os.sched_setaffinity(0, last_half(os.sched_getaffinity(0)))
+    with contextlib.suppress(OSError):  # where a container may not choose
+        os.sched_setaffinity(0, last_half(os.sched_getaffinity(0)))
 
 
 def last_half(cores: Set[int]) -> Set[int]:

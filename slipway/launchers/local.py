@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from slipway.errors import SetupError
+from slipway.launchers.courtesy import OWN_SLICE, set_slice
 from slipway.launchers.launcher import ChildPlan
 
 CONTROL_FD = "SLIPWAY_CONTROL_FD"
@@ -77,9 +78,13 @@ class LocalLauncher:
     """Starts children with this interpreter. They share standard output and error with their parent.
 
     Launch from a thread that lives as long as the children should: the kernel ends them with the thread that
-    started them. Imports are resolved as in the parent, but never from the working directory by accident: a
+    started them. They have the cores that this process had when the launcher was made, wherever it stands itself by
+    then. Imports are resolved as in the parent, but never from the working directory by accident: a
     `json.py` that happens to lie there is not the library's.
     """
+
+    def __init__(self) -> None:
+        self._cores = os.sched_getaffinity(0)
 
     def launch(self, plan: ChildPlan) -> LocalChild:
         ours, theirs = socket.socketpair()
@@ -110,6 +115,9 @@ class LocalLauncher:
                 if plan.listen:
                     Path(plan.listen).unlink(missing_ok=True)
                 raise SetupError(f"cannot start {plan.title!r}: {error}") from error
+        with contextlib.suppress(OSError):  # it is gone already, or this system lets nobody choose
+            os.sched_setaffinity(process.pid, self._cores)
+            set_slice(OWN_SLICE, process.pid)
         return LocalChild(process, ours, plan.listen)
 
 

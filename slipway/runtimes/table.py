@@ -28,7 +28,7 @@ RUNTIMES: dict[str, Entry] = {
     "sklearn": Entry(
         "slipway.runtimes.sklearn:load",
         "sklearn",
-        ("sklearn", "pandas", "skops", "joblib", "scipy", "threadpoolctl"),
+        ("sklearn", "pandas", "skops", "joblib", "scipy"),
         (("JOBLIB_MULTIPROCESSING", "0"),),  # replicas are the processes; a sandbox has no semaphores to share
     ),
     "python": Entry("slipway.runtimes.python:load"),

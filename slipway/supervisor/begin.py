@@ -11,6 +11,7 @@ from setproctitle import setproctitle
 from slipway.client.login import data_folder
 from slipway.clock import SystemClock
 from slipway.errors import SetupError
+from slipway.launchers.courtesy import stand_aside
 from slipway.launchers.local import LocalLauncher
 from slipway.logs import configure_logs
 from slipway.spec.serve import Doors, ServerSpec, check_server
@@ -84,6 +85,7 @@ async def _live(
         clock=SystemClock(),
         watcher=watcher,
     )
+    stand_aside()  # after the house has counted the cores, and before it starts anybody
     return await house.live()
 
 

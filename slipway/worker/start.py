@@ -25,6 +25,7 @@ from slipway.runtimes.recognise import find_model
 from slipway.runtimes.table import load_runtime
 from slipway.wire.messages import BeginWorker
 from slipway.worker.outputs import check_outputs
+from slipway.worker.pools import widen_pools
 from slipway.worker.sandbox import SandboxPlan, apply, look_around, plan_sandbox
 
 WARM_UP_ROWS = 8
@@ -101,6 +102,7 @@ def start(begin: BeginWorker, *, progress: Callable[[str], None]) -> Started:
     runtime = load_runtime(runtime_name, path, options)
     progress("warm-up")
     trouble = warm_up(runtime, max_rows=spec.batching.max_rows)
+    widen_pools(begin.threads)  # after the first prediction, which may import what the load did not
     facts = ReplicaFacts(
         signature=runtime.signature,
         platform=runtime.platform,

@@ -11,7 +11,7 @@ import pytest
 from upping import Up, constant_model, eventually, upped
 
 import slipway
-from slipway.launchers.courtesy import last_half
+from slipway.launchers.courtesy import MIDDLE_SLICE_NS, last_half, slice_of
 
 MODEL = """
 import os
@@ -63,11 +63,42 @@ def test_who_loads_beside_others_stands_aside_until_it_serves(up: Up, tmp_path: 
         eventually(lambda: standing(up, "second")[1] == everything, "it has all the cores, and its priority again")
 
 
+BLAS = """
+import numpy as np
+import threadpoolctl
+from slipway import Model
+
+
+def widths():
+    return [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+
+
+class Wide(Model):
+    inputs = {"x": "FP32[-1]"}
+    outputs = {"widths": "INT64[-1,-1]"}
+
+    def predict(self, x):
+        return {"widths": np.array([widths()] * len(x))}
+"""
+
+
+def test_linear_algebra_that_was_loaded_aside_has_its_threads_once_it_serves(up: Up, tmp_path: Path) -> None:
+    model = tmp_path / "wide.py"
+    model.write_text(BLAS)
+    found = []
+    with up.admin() as admin, slipway.Client(up.http) as client:
+        for name in ("first", "second"):
+            admin.deploy(str(model), name=name, wait=True)
+            found.append(client.predict(name, np.zeros(1, np.float32))["widths"][0].tolist())
+    assert found == [[len(CORES)]] * 2
+
+
 def test_who_decides_stands_aside_of_who_serves(up: Up, tmp_path: Path) -> None:
     with up.admin() as admin:
         admin.deploy(constant_model(tmp_path / "m.onnx", 3), name="m", wait=True)
-    assert {tuple(controller.cpu_affinity()) for controller in up.processes("controller")} == {
-        tuple(sorted(last_half(CORES)))
-    }
-    for kind in ("gateway", "worker"):
-        assert {tuple(process.cpu_affinity()) for process in up.processes(kind)} == {tuple(sorted(CORES))}, kind
+    (controller,), (gateway,), (worker,) = (up.processes(kind) for kind in ("controller", "gateway", "worker"))
+    assert [os.sched_getaffinity(pid) for pid in (up.process.pid, controller.pid)] == [last_half(CORES)] * 2
+    assert [os.sched_getaffinity(process.pid) for process in (gateway, worker)] == [CORES] * 2
+    own, aside = slice_of(), slice_of(controller.pid)
+    assert {slice_of(process.pid) for process in (gateway, worker)} == {own}
+    assert aside == slice_of(up.process.pid) and aside in (own, MIDDLE_SLICE_NS), "before Linux 6.12 there is one"
