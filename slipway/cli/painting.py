@@ -52,6 +52,7 @@ class Lines:
 
     def __init__(self) -> None:
         self._said: dict[str, str] = {}
+        self._troubles: dict[str, str] = {}
 
     def step(self, name: str, step: Step) -> None:
         before = self._said.get(name)
@@ -60,6 +61,9 @@ class Lines:
             words = STAGES[step.stage][1] if step.stage in STAGES else step.stage
             size = f" {sized(step.total_bytes)}" if step.total_bytes else ""
             note(f"{tame(name)}: {words}{size}")
+        if step.trouble != self._troubles.get(name, "") and step.trouble:
+            note(f"{tame(name)}: tried again: {tame(step.trouble)}")
+        self._troubles[name] = step.trouble
 
     def close(self) -> None:
         """Every line is written already."""
@@ -89,6 +93,8 @@ class Bars:
         if step.total_bytes:
             share = step.done_bytes / step.total_bytes
             words = f"{words} {sized(step.done_bytes)} of {sized(step.total_bytes)}"
+        if step.trouble:
+            words = f"tried again: {tame(step.trouble)}"
         known = 0 < share <= 1 or bool(step.total_bytes) or step.stage == "live"
         done = 1.0 if step.stage == "live" else share
         self._progress.update(self._tasks[bar], total=1.0 if known else None, completed=done, words=words)

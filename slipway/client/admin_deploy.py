@@ -32,12 +32,13 @@ SPEC_ENDINGS = (".yaml", ".yml", ".json")
 class Step(msgspec.Struct, frozen=True):
     """How far a deployment is. `stage`: hashing, uploading, then those of a version: pending, fetching, loading,
     warming, probing, ready, live, draining, stopped, failed. `progress`: 0 to 1 within the stage. `done_bytes`,
-    `total_bytes`: of a file transfer, 0 where nothing is transferred."""
+    `total_bytes`: of a file transfer, 0 where nothing is transferred. `trouble`: why the stage is tried again."""
 
     stage: str
     progress: float = 0.0
     done_bytes: int = 0
     total_bytes: int = 0
+    trouble: str = ""
 
 
 Progress = Callable[[Step], None]
@@ -128,7 +129,7 @@ class DeployCalls(AdminCalls):
                 raise NotFound(f"{name} was deleted meanwhile, and {version} with it") from error
             version = version or found.target
             its = next((one for one in found.versions if one.version == version), None)
-            step = Step(found.state) if its is None else Step(_stage(its), its.progress)
+            step = Step(found.state) if its is None else Step(_stage(its), its.progress, trouble=_trouble(its))
             if progress is not None and step != seen:
                 progress(step)
             seen = step
@@ -290,6 +291,11 @@ def _stage(version: Version) -> str:
     left = [replica for replica in version.replicas if replica.state != "ready"]
     warms_up = version.state == "loading" and left and all(replica.stage == "warm-up" for replica in left)
     return "warming" if warms_up else version.state
+
+
+def _trouble(version: Version) -> str:
+    """What is said of a failed version is raised and no step."""
+    return version.error if version.state == "fetching" else ""
 
 
 def _arrived(found: Deployment, version: Version | None, until: str) -> bool:

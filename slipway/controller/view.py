@@ -171,8 +171,10 @@ def _is_ready(seen: VersionSeen | None) -> bool:
 
 def _on_its_way(deployment: DeploymentRecord, incoming: VersionRecord, seen: VersionSeen | None) -> str:
     where = version_state(deployment, incoming, seen)
-    percent = f" ({incoming.progress:.0%})" if where == "fetching" else ""
-    return f"{name_of(incoming.number)} is {where}{percent}"
+    if where != "fetching":
+        return f"{name_of(incoming.number)} is {where}"
+    trouble = f", and is tried again: {incoming.error}" if incoming.error else ""
+    return f"{name_of(incoming.number)} is fetching ({incoming.progress:.0%}){trouble}"
 
 
 def _health(deployment: DeploymentRecord, seen: VersionSeen | None, wanted: int) -> tuple[str, str]:

@@ -307,6 +307,15 @@ def test_a_terminal_shows_bars_that_move(shell: Shell, server: StubServer) -> No
     assert took.index("verify") < took.index(" load") < took.index("warm up") < took.index("flip")
 
 
+def test_a_fetch_that_is_tried_again_says_why_once(shell: Shell, server: StubServer) -> None:
+    why = "https://models.example.org/iris.onnx: connection refused"
+    steps = [on_its_way("fetching", 0.2)] + [on_its_way("fetching", 0.2, error=why)] * 3 + [on_its_way("loading")]
+    put(server, on_its_way("pending"), then=(a_deployment(), *steps, arrived(2)))
+    said = shell.run("deploy", "https://models.example.org/iris.onnx", "--name", "iris", "--wait")
+    assert said.err.count(f"iris: tried again: {why}") == 1
+    assert said.status == 0
+
+
 def test_ctrl_c_ends_the_waiting_and_not_the_deployment(shell: Shell, server: StubServer) -> None:
     put(server, on_its_way("pending"), then=(a_deployment(), on_its_way("loading")))
     with shell.terminal("deploy", "s3://iris.onnx", "--name", "iris") as terminal:

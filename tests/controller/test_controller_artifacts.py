@@ -178,6 +178,26 @@ def test_what_cannot_be_fetched_fails_and_the_old_version_goes_on(tmp_path: Path
     asyncio.run(story())
 
 
+def test_what_is_tried_again_says_why(tmp_path: Path, site: Site) -> None:
+    site.files["/iris.onnx"] = b"remote"
+    site.go.clear()
+
+    async def story() -> None:
+        async with stage(begin_at(tmp_path)) as at:
+            await at.commands.deploy(spec(model=f"{site.url}/iris.onnx"), caller=SOMEBODY)
+            await at.until(lambda: at.controller.world.of("iris")[1].state == "fetching")
+            assert (await at.commands.deployment("iris")).reason == "v1 is fetching (0%)"
+            version = at.controller.world.of("iris")[1]
+            await at.controller.fetcher._say(version, "the site refuses")
+            await at.until(lambda: at.controller.world.of("iris")[1].error != "")
+            said = (await at.commands.deployment("iris")).reason
+            assert said == "v1 is fetching (0%), and is tried again: the site refuses"
+            site.go.set()
+            assert (await at.settled("iris")).reason == ""
+
+    asyncio.run(story())
+
+
 def test_deleted_while_it_is_fetched(tmp_path: Path, site: Site) -> None:
     site.files["/iris.onnx"] = b"remote"
     site.go.clear()
