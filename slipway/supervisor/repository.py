@@ -141,8 +141,11 @@ class Repository:
 
     async def _take_down(self, shelf: Shelf) -> None:
         """Gateways finish what they accepted, then the processes end. A plan that wants it back in the meantime gets it
-        back: as it is while it only drains, else by a load of its own."""
+        back: as it is while it only drains, else by a load of its own. Stopped twice before the first time is over, it
+        is taken down once: by the second time another may stand in its place."""
         async with shelf.change:
+            if self._shelves.get(shelf.key) is not shelf:
+                return
             await self._told()
             load = shelf.current
             if load is not None and load.addresses() and not await self._quiet(*shelf.key, shelf.spec.drain_s):

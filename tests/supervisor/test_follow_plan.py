@@ -184,6 +184,27 @@ def test_a_version_that_is_wanted_back_while_it_ends_gets_a_new_load() -> None:
     playing(scene)
 
 
+def test_a_version_that_was_stopped_twice_ends_once_and_leaves_its_successor_alone() -> None:
+    async def scene(play: Play) -> None:
+        await play.bring_up(1, V1, live=True)
+        worker = play.worker("v1")
+        worker.stubborn = True
+        play.house.repository.follow(plan_of(2))
+        await play.until(lambda: worker.signals == [signal.SIGTERM])
+        play.house.repository.follow(plan_of(3, (V1, True)))
+        play.house.repository.follow(plan_of(4))
+        worker.exit(0)
+        await play.until(lambda: not play.house.repository._shelves)
+        play.house.repository.follow(plan_of(5, (V1, True)))
+        await play.until(lambda: play.has_worker("v1"))
+        await play.stage.ready(play.worker("v1"))
+        await play.until(lambda: play.stage.seen().plan == 5)
+        await play.until(lambda: play.version("v1").stage == "ready")
+        assert play.worker("v1").signals == []
+
+    playing(scene)
+
+
 def test_a_version_waits_for_a_gateway_that_can_try_it() -> None:
     async def scene(play: Play) -> None:
         play.house.repository.follow(plan_of(1, (V1, True)))
